@@ -1,0 +1,195 @@
+//! The configuration as the manager uses it: every default applied, every value checked. GitLab Runner's key names.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+/// `config.toml`, usable. Runners that cannot work are not here but among the problems that came with it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it was read; other paths default to its folder.
+    pub path: PathBuf,
+    /// Jobs at once, all runners together; at least 1.
+    pub concurrent: u32,
+    /// Pause between two requests for jobs of one runner.
+    pub check_interval: Duration,
+    /// How long a stop may take before it is forced.
+    pub shutdown_timeout: Duration,
+    pub log_level: Option<String>,
+    pub log_format: Option<String>,
+    pub listen_address: Option<String>,
+    pub runners: Vec<Runner>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Runner {
+    /// Position among `[[runners]]`, from 0.
+    pub index: usize,
+    pub name: String,
+    /// Without a trailing slash or `/ci`.
+    pub url: url::Url,
+    pub id: Option<u64>,
+    pub token: SecretString,
+    /// Jobs at once of this runner; 0 is no limit.
+    pub limit: u32,
+    pub request_concurrency: u32,
+    /// Bytes of job log kept.
+    pub output_limit: usize,
+    pub unhealthy_requests_limit: u32,
+    pub unhealthy_interval: Duration,
+    pub job_status_final_update_retry_limit: u32,
+    pub builds_dir: String,
+    pub cache_dir: String,
+    pub clone_url: Option<String>,
+    /// `KEY=VALUE`, split.
+    pub environment: Vec<(String, String)>,
+    pub pre_get_sources_script: Option<String>,
+    pub post_get_sources_script: Option<String>,
+    pub pre_build_script: Option<String>,
+    pub post_build_script: Option<String>,
+    pub debug_trace_disabled: bool,
+    pub safe_directory_checkout: bool,
+    pub clean_git_config: Option<bool>,
+    pub shell: Shell,
+    pub feature_flags: BTreeMap<String, bool>,
+    pub custom_build_dir_enabled: bool,
+    pub docker: Docker,
+    pub autoscaler: Autoscaler,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shell {
+    Sh,
+    Bash,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullPolicy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+/// `[runners.docker]`: the keys that have an effect today.
+#[derive(Clone, Debug)]
+pub struct Docker {
+    /// The daemon's address on the instance; default `unix:///var/run/docker.sock`.
+    pub host: Option<String>,
+    pub image: Option<String>,
+    pub helper_image: Option<String>,
+    pub hostname: Option<String>,
+    pub privileged: bool,
+    pub user: Option<String>,
+    pub disable_entrypoint_overwrite: bool,
+    pub disable_cache: bool,
+    pub volumes: Vec<String>,
+    pub volume_keep: bool,
+    pub network_mode: Option<String>,
+    pub dns: Vec<String>,
+    pub dns_search: Vec<String>,
+    pub extra_hosts: Vec<String>,
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    pub security_opt: Vec<String>,
+    pub devices: Vec<String>,
+    pub group_add: Vec<String>,
+    /// Bytes.
+    pub memory: Option<i64>,
+    pub memory_swap: Option<i64>,
+    pub memory_reservation: Option<i64>,
+    /// Billionths of a processor.
+    pub nano_cpus: Option<i64>,
+    pub cpuset_cpus: Option<String>,
+    pub cpu_shares: Option<i64>,
+    /// Bytes.
+    pub shm_size: Option<i64>,
+    pub runtime: Option<String>,
+    pub tmpfs: BTreeMap<String, String>,
+    pub sysctls: BTreeMap<String, String>,
+    pub ulimit: BTreeMap<String, String>,
+    pub container_labels: BTreeMap<String, String>,
+    pub mac_address: Option<String>,
+    pub allowed_images: Vec<String>,
+    /// At least one; tried in order.
+    pub pull_policies: Vec<PullPolicy>,
+    pub allowed_pull_policies: Vec<PullPolicy>,
+}
+
+/// `[runners.autoscaler]`.
+#[derive(Clone, Debug)]
+pub struct Autoscaler {
+    /// As written: `aws`, `fleeting-plugin-aws`, `aws:latest`, a path.
+    pub plugin: String,
+    /// `plugin_config`, re-encoded as GitLab Runner does.
+    pub plugin_config: serde_json::Value,
+    /// At least 1.
+    pub capacity_per_instance: u32,
+    /// 0 is unlimited.
+    pub max_use_count: u32,
+    /// `None` is unlimited.
+    pub max_instances: Option<u32>,
+    pub instance_ready_command: Option<String>,
+    pub instance_acquire_timeout: Duration,
+    pub update_interval: Duration,
+    pub update_interval_when_expecting: Duration,
+    pub deletion_retry_interval: Duration,
+    pub shutdown_deletion_interval: Duration,
+    pub shutdown_deletion_retries: u32,
+    pub failure_threshold: u32,
+    pub scale_throttle: Throttle,
+    pub delete_instances_on_shutdown: bool,
+    pub log_internal_ip: bool,
+    pub log_external_ip: bool,
+    pub connector: Connector,
+    /// In file order; the last that matches wins.
+    pub policies: Vec<Policy>,
+    pub state_storage: StateStorage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Throttle {
+    /// Instances a second; `None` is unlimited.
+    pub limit: Option<f64>,
+    pub burst: u32,
+}
+
+/// `[runners.autoscaler.connector_config]`: the operator's word, which wins over the provider's.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    pub os: Option<String>,
+    pub arch: Option<String>,
+    pub protocol: Option<crate::fleet::group::Protocol>,
+    pub protocol_port: Option<u16>,
+    pub username: Option<String>,
+    pub password: Option<SecretString>,
+    pub key_path: Option<PathBuf>,
+    pub use_static_credentials: bool,
+    pub keepalive: Option<Duration>,
+    /// How long dialling a fresh instance may take, retries included; default 5 minutes.
+    pub timeout: Duration,
+    pub use_external_addr: bool,
+}
+
+/// `[[runners.autoscaler.policy]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    pub periods: Vec<String>,
+    pub timezone: Option<String>,
+    /// In jobs, not instances.
+    pub idle_count: u32,
+    pub idle_time: Duration,
+    pub scale_factor: f64,
+    /// 0 is no limit.
+    pub scale_factor_limit: u32,
+    pub preemptive_mode: bool,
+}
+
+/// `[runners.autoscaler.state_storage]`; `enabled` as written, because absent and `false` differ.
+#[derive(Clone, Debug, Default)]
+pub struct StateStorage {
+    pub enabled: Option<bool>,
+    pub dir: Option<PathBuf>,
+    pub keep_instance_with_acquisitions: bool,
+}

@@ -1,0 +1,4 @@
+//! Instances: what a provider tells of them, the life of each, the task that keeps a group true, and how one is dialled.
+
+pub mod group;
+pub mod ready;

@@ -1,0 +1,1 @@
+//! Providers as WebAssembly components: found, pinned, granted, run in a sandbox.
