@@ -47,7 +47,11 @@ pub trait Preparation: Send + Sync + 'static {
     ) -> Result<Arc<Self::Machine>, NotReady>;
 
     /// Dials an instance of unknown history and looks for containers that are not ours.
-    async fn inspect(&self, instance: InstanceId, authorise: Arc<dyn Authorise>) -> Result<Occupation, NotReady>;
+    async fn inspect(
+        &self,
+        instance: InstanceId,
+        authorise: Arc<dyn Authorise>,
+    ) -> Result<Occupation, NotReady>;
 }
 
 /// A ready instance with its warm connections.

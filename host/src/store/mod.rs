@@ -27,7 +27,8 @@ impl Store {
 
     /// Durable when it returns.
     pub fn write_plain(&self, kind: &str, name: &str, record: &[u8]) -> Result<()> {
-        self.lock().insert((kind.into(), name.into()), record.into());
+        self.lock()
+            .insert((kind.into(), name.into()), record.into());
         Ok(())
     }
 
@@ -56,6 +57,8 @@ impl Store {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, String), Vec<u8>>> {
-        self.records.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.records
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
