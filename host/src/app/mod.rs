@@ -1,1 +1,19 @@
-//! Composition: builds every part from a checked configuration, wires them, reloads, shuts down.
+//! Composition: builds every part from a checked configuration, wires them, and takes them down again.
+//!
+//! ```text
+//! run ──► runner (one per [[runners]] entry) ──► job (one per job)
+//!  │         │ plugin::Platform::load → scaler::Scaler        │ trace, job::run, release, final update
+//!  └─ shutdown: draining → stopping → abandoning, seen by all three
+//! ```
+//!
+//! The only module that knows everyone; it holds no rule of its own that another module could hold.
+
+mod claims;
+mod job;
+mod numbers;
+mod places;
+mod run;
+mod runner;
+mod shutdown;
+
+pub use run::{RunOptions, run};

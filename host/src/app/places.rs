@@ -1,0 +1,66 @@
+//! Where the process keeps and finds things: state, cache, job logs, plugins, and what was shipped with the binary.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use tracing::warn;
+
+use crate::config::usable;
+use crate::plugin::platform::{Platform, PlatformOptions};
+use crate::store::{Store, place};
+
+/// The store of all runners: the first `state_storage.dir` written, else the usual places (design §6).
+pub(super) fn open_store(config: &usable::Config) -> anyhow::Result<Store> {
+    let storages = || config.runners.iter().map(|runner| &runner.autoscaler.state_storage);
+    let mut dirs = storages().filter_map(|storage| storage.dir.clone());
+    let dir = dirs.next();
+    if let Some(other) = dirs.find(|other| Some(other) != dir.as_ref()) {
+        warn!(dir = %other.display(), "one state directory serves all runners; this one is not used");
+    }
+    let enabled = storages().any(|storage| storage.enabled == Some(true)).then_some(true);
+    let places = place::Places::of_process(dir, enabled, &config.path);
+    let (store, warning) = place::open(&places)?;
+    if let Some(warning) = warning {
+        warn!("{warning}");
+    }
+    Ok(store)
+}
+
+/// Masked job logs on their way to GitLab.
+pub(super) fn spool_dir(store: &Store) -> PathBuf {
+    match store.dir() {
+        Some(dir) => dir.join("trace"),
+        None => std::env::temp_dir().join(format!("fleetling-trace-{}", std::process::id())),
+    }
+}
+
+/// `share/fleetling` beside the folder of the binary.
+pub(super) fn data_dir() -> anyhow::Result<PathBuf> {
+    let binary = std::env::current_exe().context("this binary's own place cannot be told")?;
+    let prefix = binary.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    Ok(prefix.join("share/fleetling"))
+}
+
+/// The plugin host, looking in: the folders given, `FLEETING_PLUGIN_PATH`, `plugins/` beside `config.toml`, the data
+/// directory's, then `PATH`.
+pub(crate) fn platform(given: &[PathBuf], config: &Path, store: Store) -> anyhow::Result<Platform> {
+    let beside = config.parent().unwrap_or(Path::new("."));
+    let data = data_dir()?;
+    let mut plugin_dirs = given.to_vec();
+    if let Some(path) = std::env::var_os("FLEETING_PLUGIN_PATH") {
+        plugin_dirs.extend(std::env::split_paths(&path));
+    }
+    plugin_dirs.extend([beside.join("plugins"), data.join("plugins")]);
+    // systemd's word first; else beside the state, which the manager's user can write.
+    let cache_dir = std::env::var_os("CACHE_DIRECTORY")
+        .map(PathBuf::from)
+        .or_else(|| store.dir().map(|dir| dir.join("cache")));
+    let options = PlatformOptions {
+        plugin_dirs,
+        search_path: std::env::var_os("PATH"),
+        data_dir: Some(data),
+        cache_dir,
+        ..PlatformOptions::new(beside.join("plugins.toml"), store)
+    };
+    Ok(Platform::start(options)?)
+}

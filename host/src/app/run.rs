@@ -1,0 +1,167 @@
+//! `fleetling run`: one process from its configuration to its last job's end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use super::claims::Claims;
+use super::runner;
+use super::shutdown::Shutdown;
+use crate::config::{self, Severity, usable};
+use crate::coordinator::api::JobApi;
+use crate::coordinator::client::{Client, Settings};
+use crate::coordinator::identity::SystemId;
+use crate::coordinator::pending::{self, JobRecord};
+use crate::coordinator::trace;
+use crate::job::ManagerIdentity;
+use crate::plugin::platform::{Platform, PlatformOptions};
+use crate::store::{Store, place};
+
+/// What the command line decided.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    pub config: PathBuf,
+    /// Before every other place plugins are looked for in.
+    pub plugin_dirs: Vec<PathBuf>,
+    pub listen_address: Option<String>,
+}
+
+/// What all runners of this process share.
+pub(super) struct Process {
+    pub(super) config: usable::Config,
+    pub(super) store: Store,
+    pub(super) platform: Platform,
+    pub(super) system_id: SystemId,
+    pub(super) identity: Arc<ManagerIdentity>,
+    /// Helper binaries and images by architecture, and what was shipped with this binary.
+    pub(super) data_dir: PathBuf,
+    pub(super) spool_dir: PathBuf,
+    pub(super) claims: Claims,
+    /// `concurrent`.
+    pub(super) concurrent: Arc<Semaphore>,
+    pub(super) shutdown: Shutdown,
+}
+
+/// Runs until it is told to stop. An error is a reason not to start.
+pub async fn run(options: RunOptions, loaded: config::Loaded) -> anyhow::Result<()> {
+    let shutdown = Shutdown::default();
+    shutdown.listen()?;
+    let process = Arc::new(Process::compose(&options, loaded, shutdown)?);
+    report_left_jobs(&process);
+    let runners = TaskTracker::new();
+    for runner in process.config.runners.clone() {
+        runners.spawn(runner::serve(process.clone(), runner));
+    }
+    runners.close();
+    end(&process, &runners).await
+}
+
+/// Waits for the last runner to stop; once jobs are to end now, for `shutdown_timeout` only.
+async fn end(process: &Process, runners: &TaskTracker) -> anyhow::Result<()> {
+    let shutdown = &process.shutdown;
+    let patience = process.config.shutdown_timeout;
+    let forced = async {
+        shutdown.stopping().cancelled().await;
+        tokio::time::sleep(patience).await;
+    };
+    tokio::select! {
+        () = runners.wait() => {
+            if !shutdown.draining().is_cancelled() {
+                anyhow::bail!("no runner can work; next: mend what was logged above and start again");
+            }
+            info!("manager stopped");
+            Ok(())
+        }
+        () = forced => {
+            anyhow::bail!(
+                "shutdown_timeout of {patience:?} passed before everything had ended; \
+                 what was left is reported to GitLab at the next start"
+            )
+        }
+        () = shutdown.abandoning().cancelled() => {
+            anyhow::bail!("stopped at once; what was left is reported to GitLab at the next start")
+        }
+    }
+}
+
+impl Process {
+    fn compose(
+        options: &RunOptions,
+        loaded: config::Loaded,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<Self> {
+        for problem in &loaded.problems {
+            match problem.severity {
+                Severity::Warning => warn!("{problem}"),
+                Severity::Entry | Severity::File => error!("{problem}"),
+            }
+        }
+        let config = loaded.config;
+        if config.runners.is_empty() {
+            anyhow::bail!(
+                "{} has no [[runners]] entry that can work; next: mend what was logged above, \
+                 or add an entry with executor = \"docker-autoscaler\"",
+                config.path.display()
+            );
+        }
+        let store = places::open_store(&config)?;
+        let identified = SystemId::of_machine(&config.path);
+        if let Some(warning) = identified.warning {
+            warn!("{warning}");
+        }
+        let spool_dir = places::spool_dir(&store);
+        // What an earlier process left is of no use: GitLab has it, or the record says from where to go on.
+        if let Err(problem) = trace::clear(&spool_dir) {
+            warn!(dir = %spool_dir.display(), %problem, "old job logs were not removed");
+        }
+        let platform = places::platform(&options.plugin_dirs, &config.path, store.clone())?;
+        Ok(Self {
+            identity: Arc::new(ManagerIdentity {
+                version: VERSION.to_owned(),
+                revision: REVISION.to_owned(),
+                system_id: identified.id.to_string(),
+                hostname: nix_hostname(),
+            }),
+            system_id: identified.id,
+            data_dir: places::data_dir()?,
+            spool_dir,
+            claims: Claims::default(),
+            concurrent: Arc::new(Semaphore::new(config.concurrent as usize)),
+            store,
+            platform,
+            config,
+            shutdown,
+        })
+    }
+}
+
+/// Tells GitLab of jobs that ran when the last process ended without its farewell.
+fn report_left_jobs(process: &Process) {
+    let api = |record: &JobRecord| -> Result<Arc<dyn JobApi>, String> {
+        // A job's calls carry its own token; the runner's is not needed.
+        let url = record.url.parse().map_err(|e| format!("its address is none: {e}"))?;
+        let client = Client::new(Settings {
+            url,
+            token: String::new().into(),
+            system_id: process.system_id.clone(),
+            shell: "sh".to_owned(),
+        });
+        client.map(|client| Arc::new(client) as _).map_err(|e| e.to_string())
+    };
+    let (left, problems) = pending::recover(&process.store, api);
+    for problem in problems {
+        error!(%problem, "job of the last process is not reported");
+    }
+    for job in left {
+        tokio::spawn(async move {
+            let id = job.record.job.id;
+            match job.report.await {
+                Ok(report) => info!(job = id, ?report, "job left by the last process reported"),
+                Err(problem) => error!(job = id, %problem, "job of the last process is not reported"),
+            }
+        });
+    }
+}
