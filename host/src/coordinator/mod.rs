@@ -17,6 +17,7 @@ mod encode;
 mod fake;
 pub mod health;
 pub mod identity;
+pub mod log;
 pub mod mask;
 pub mod outcome;
 pub mod payload;

@@ -11,7 +11,7 @@ use crate::docker::stage::Stream;
 const LONGEST: usize = 8 * 1024;
 
 /// One stream's lines. Input is UTF-8 and no character is cut between two writes.
-pub struct Timestamps {
+pub(super) struct Timestamps {
     number: u8,
     stream: Stream,
     line: Vec<u8>,
@@ -19,7 +19,7 @@ pub struct Timestamps {
 }
 
 impl Timestamps {
-    pub fn new(number: u8, stream: Stream) -> Self {
+    pub(super) fn new(number: u8, stream: Stream) -> Self {
         Self {
             number,
             stream,
@@ -30,7 +30,7 @@ impl Timestamps {
 
     /// Whole lines come out at once; a line without its end is held, unless it moves the cursor (`\r`): progress bars
     /// and section markers show as they come.
-    pub fn write(&mut self, now: SystemTime, mut input: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn write(&mut self, now: SystemTime, mut input: &[u8], out: &mut Vec<u8>) {
         let shows = input.contains(&b'\r') && !input.contains(&b'\n');
         while !input.is_empty() {
             let room = LONGEST - self.line.len();
@@ -60,7 +60,7 @@ impl Timestamps {
     }
 
     /// What is left of the last line.
-    pub fn finish(&mut self, now: SystemTime, out: &mut Vec<u8>) {
+    pub(super) fn finish(&mut self, now: SystemTime, out: &mut Vec<u8>) {
         if !self.line.is_empty() {
             self.emit(now, false, out);
         }

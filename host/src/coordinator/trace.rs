@@ -10,24 +10,22 @@
 //! Invariants: the job's writer never waits for the network; `Drain` alone talks to GitLab and owns `sent`; the state
 //! is sent only after all of the log was; a signal only ever moves forward.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::api::{Answer, Appended, JobApi, JobKey, LogProof, Update, Updated};
-use super::encode::Utf8;
-use super::mask::{Mask, Masker, Masks};
+use super::log::Log;
+use super::mask::Masks;
 use super::outcome::{FailureReason, Outcome, Signal};
 use super::payload::Job;
 use super::spool;
-use super::timestamps::Timestamps;
 use super::update::{backoff, final_update};
-use crate::docker::stage::{Output, Stream};
+use crate::docker::stage::Output;
 
 pub use super::spool::clear;
 
@@ -107,12 +105,7 @@ impl Trace {
             interval: INTERVAL,
         };
         Ok(Self {
-            log: Arc::new(Log {
-                mask: Mask::new(masks),
-                timestamps: options.timestamps,
-                spool: Arc::new(Mutex::new(writer)),
-                streams: Mutex::default(),
-            }),
+            log: Arc::new(Log::new(masks, options.timestamps, writer)),
             signals,
             ending,
             task: tokio::spawn(drain.run(ended)),
@@ -145,116 +138,6 @@ impl Trace {
                 .unwrap_or_else(|e| Report::GaveUp(format!("the log's task ended early: {e}")))
         }
     }
-}
-
-/// The writing side of a trace: never waits for GitLab.
-pub struct Log {
-    mask: Mask,
-    timestamps: bool,
-    /// Written by every stream's task in turn; held only for one write into the page cache.
-    spool: Arc<Mutex<spool::Writer>>,
-    streams: Mutex<BTreeMap<u8, Arc<StreamLog>>>,
-}
-
-impl Log {
-    /// Stream 0 is the manager's own lines, 1 the job's, 15 and up its services. The same number is the same stream.
-    /// A secret that is split between two streams is not masked.
-    pub fn output(&self, number: u8) -> Arc<dyn Output> {
-        lock(&self.streams)
-            .entry(number)
-            .or_insert_with(|| {
-                let chain = |stream| {
-                    Mutex::new(Chain {
-                        masker: self.mask.masker(),
-                        utf8: Utf8::default(),
-                        stamps: self.timestamps.then(|| Timestamps::new(number, stream)),
-                    })
-                };
-                Arc::new(StreamLog {
-                    out: chain(Stream::Out),
-                    err: chain(Stream::Err),
-                    spool: self.spool.clone(),
-                })
-            })
-            .clone()
-    }
-
-    fn close(&self) {
-        for stream in lock(&self.streams).values() {
-            for chain in [&stream.out, &stream.err] {
-                stream.spool(&lock(chain).finish());
-            }
-        }
-        if let Err(e) = lock(&self.spool).close() {
-            tracing::warn!(error = %e, "job log was not closed");
-        }
-    }
-}
-
-struct StreamLog {
-    out: Mutex<Chain>,
-    err: Mutex<Chain>,
-    spool: Arc<Mutex<spool::Writer>>,
-}
-
-impl StreamLog {
-    fn spool(&self, text: &[u8]) {
-        let mut spool = lock(&self.spool);
-        if let Err(e) = spool.append(text) {
-            tracing::warn!(error = %e, "job log could not be written; the rest of it is dropped");
-            let _ = spool.close();
-        }
-    }
-}
-
-impl Output for StreamLog {
-    fn write(&self, stream: Stream, bytes: &[u8]) {
-        let mut chain = lock(match stream {
-            Stream::Out => &self.out,
-            Stream::Err => &self.err,
-        });
-        let text = chain.write(bytes);
-        // Still under the stream's lock: lines of one stream stay in order.
-        self.spool(&text);
-    }
-}
-
-struct Chain {
-    masker: Masker,
-    utf8: Utf8,
-    stamps: Option<Timestamps>,
-}
-
-impl Chain {
-    fn write(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let text = self.utf8.write(&self.masker.write(bytes));
-        self.stamp(text)
-    }
-
-    fn finish(&mut self) -> Vec<u8> {
-        let mut text = self.utf8.write(&self.masker.finish());
-        text.extend(self.utf8.finish());
-        let mut out = self.stamp(text);
-        if let Some(stamps) = &mut self.stamps {
-            stamps.finish(SystemTime::now(), &mut out);
-        }
-        out
-    }
-
-    fn stamp(&mut self, text: Vec<u8>) -> Vec<u8> {
-        match &mut self.stamps {
-            None => text,
-            Some(stamps) => {
-                let mut out = Vec::with_capacity(text.len() + 64);
-                stamps.write(SystemTime::now(), &text, &mut out);
-                out
-            }
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What one round of sending came to.

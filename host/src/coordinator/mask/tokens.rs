@@ -32,19 +32,26 @@ impl Swallow {
 /// Text after a prefix such as `glpat-`; the prefix itself stays visible.
 pub(super) struct TokenFilter {
     prefixes: Arc<Vec<Vec<u8>>>,
-    /// The last bytes seen, at most as many as the longest prefix has.
+    /// Bytes seen before; at least as many as the longest prefix has, where there were as many.
     tail: Vec<u8>,
     longest: usize,
+    /// Last bytes of prefixes: only at these is it worth to compare.
+    ends: [bool; 256],
     inside: Option<Swallow>,
 }
 
 impl TokenFilter {
     pub(super) fn new(prefixes: Arc<Vec<Vec<u8>>>) -> Self {
         let longest = prefixes.iter().map(Vec::len).max().unwrap_or(0);
+        let mut ends = [false; 256];
+        for last in prefixes.iter().filter_map(|prefix| prefix.last()) {
+            ends[usize::from(*last)] = true;
+        }
         Self {
             prefixes,
             tail: Vec::new(),
             longest,
+            ends,
             inside: None,
         }
     }
@@ -65,14 +72,15 @@ impl Filter for TokenFilter {
                 self.inside = None;
             }
             out.push(byte);
-            if self.tail.len() == self.longest {
-                self.tail.remove(0);
+            if self.tail.len() == self.longest + 1024 {
+                self.tail.drain(..1024);
             }
             self.tail.push(byte);
-            if self
-                .prefixes
-                .iter()
-                .any(|prefix| self.tail.ends_with(prefix))
+            if self.ends[usize::from(byte)]
+                && self
+                    .prefixes
+                    .iter()
+                    .any(|prefix| self.tail.ends_with(prefix))
             {
                 self.tail.clear();
                 self.inside = Some(Swallow::default());

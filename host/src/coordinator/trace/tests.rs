@@ -4,6 +4,7 @@
 use super::*;
 use crate::coordinator::api::JobState;
 use crate::coordinator::fake::{FakeGitlab, Heard, job, plain, signalled};
+use crate::docker::stage::Stream;
 
 struct Bench {
     gitlab: Arc<FakeGitlab>,
