@@ -1,10 +1,10 @@
 //! Jobs that a restart must still answer for: sealed records, written before GitLab hears "running".
 //!
 //! ```text
-//! begin ─→ unconfirmed ─ confirm ─→ confirmed ─ stage, … ─→ done (removed)
-//!              │ start                   │ start
-//!              ▼                         ▼
-//!          forgotten               runner_system_failure to GitLab, then removed
+//! begin ─→ unconfirmed ─ confirm ─→ confirmed ─ stage, … ─→ ended ─→ done (removed)
+//!              │ start                   │ start             │ start
+//!              ▼                         ▼                   ▼
+//!          forgotten            runner_system_failure    how it ended     to GitLab, then removed
 //! ```
 //!
 //! An unconfirmed job is GitLab's still: it gives it to another runner. A record is removed only when GitLab has
@@ -28,6 +28,7 @@ use crate::store::{Store, StoreProblem};
 
 const KIND: &str = "job";
 const MESSAGE: &str = "the manager stopped while this job ran";
+const LOG_CUT: &str = "the manager stopped before it had sent the end of this log";
 /// Hours, with the waits of a final update.
 const ATTEMPTS: u32 = 14;
 /// GitLab is to hear within 10 seconds of a start, and may itself be starting.
@@ -55,6 +56,9 @@ pub struct JobRecord {
     /// The log's lines carry timestamps.
     #[serde(default)]
     pub timestamps: bool,
+    /// How the job ended, once it had: it is not to run again because GitLab was not told in time.
+    #[serde(default)]
+    pub ended: Option<Outcome>,
 }
 
 impl JobRecord {
@@ -68,6 +72,7 @@ impl JobRecord {
             instance: None,
             bytes_sent: 0,
             timestamps,
+            ended: None,
         }
     }
 
@@ -119,6 +124,13 @@ impl PendingJob {
 
     pub async fn stage(&mut self, stage: &str, bytes_sent: u64) -> Result<(), StoreProblem> {
         self.record.stage = stage.to_owned();
+        self.record.bytes_sent = bytes_sent;
+        self.write().await
+    }
+
+    /// To be written beside the final update, not before it.
+    pub async fn ended(&mut self, outcome: &Outcome, bytes_sent: u64) -> Result<(), StoreProblem> {
+        self.record.ended = Some(outcome.clone());
         self.record.bytes_sent = bytes_sent;
         self.write().await
     }
@@ -227,11 +239,11 @@ async fn tell(store: Store, name: String, record: JobRecord, api: Arc<dyn JobApi
 
 async fn insist(record: &JobRecord, api: &dyn JobApi) -> Report {
     let key = JobKey::from(&record.job);
-    let outcome = Outcome::Failed {
+    let outcome = record.ended.clone().unwrap_or(Outcome::Failed {
         reason: FailureReason::RunnerSystemFailure,
         exit_code: None,
         message: MESSAGE.into(),
-    };
+    });
     // No proof of the log: what GitLab has of it is all there is.
     let Some(update) = final_update(&outcome, &record.job.features.failure_reasons, None) else {
         return Report::NoLongerWanted;
@@ -264,7 +276,7 @@ async fn insist(record: &JobRecord, api: &dyn JobApi) -> Report {
 
 /// Appends why the job ended, at the place GitLab says its log ends. True when there is no use in another try.
 async fn add_line(record: &JobRecord, key: &JobKey, api: &dyn JobApi) -> bool {
-    let line = line(record.timestamps);
+    let line = line(record);
     let mut start = record.bytes_sent;
     for _ in 0..3 {
         match api.append(key, start, line.clone(), false).await.verdict {
@@ -277,10 +289,13 @@ async fn add_line(record: &JobRecord, key: &JobKey, api: &dyn JobApi) -> bool {
 }
 
 /// On a line of its own: the log may end within one.
-fn line(timestamps: bool) -> Bytes {
-    let text = format!("\x1b[31;1mERROR: Job failed (system failure): {MESSAGE}\x1b[0;m\n");
+fn line(record: &JobRecord) -> Bytes {
+    let text = match record.ended {
+        None => format!("\x1b[31;1mERROR: Job failed (system failure): {MESSAGE}\x1b[0;m\n"),
+        Some(_) => format!("\x1b[0;33mWARNING: {LOG_CUT}\x1b[0;m\n"),
+    };
     let mut out = b"\n".to_vec();
-    if timestamps {
+    if record.timestamps {
         Timestamps::new(0, Stream::Out).write(SystemTime::now(), text.as_bytes(), &mut out);
     } else {
         out.extend_from_slice(text.as_bytes());

@@ -74,6 +74,7 @@ pub enum Report {
 pub struct Trace {
     log: Arc<Log>,
     signals: watch::Receiver<Signal>,
+    sent: watch::Receiver<u64>,
     ending: oneshot::Sender<Outcome>,
     task: JoinHandle<Report>,
 }
@@ -92,6 +93,7 @@ impl Trace {
                 cause,
             })?;
         let (signal, signals) = watch::channel(Signal::Run);
+        let (sent, bytes_sent) = watch::channel(0);
         let (ending, ended) = oneshot::channel();
         let drain = Drain {
             api,
@@ -101,12 +103,13 @@ impl Trace {
             signal,
             debug: options.debug_trace,
             retry_limit: options.retry_limit,
-            sent: 0,
+            sent,
             interval: INTERVAL,
         };
         Ok(Self {
             log: Arc::new(Log::new(masks, options.timestamps, writer)),
             signals,
+            sent: bytes_sent,
             ending,
             task: tokio::spawn(drain.run(ended)),
         })
@@ -124,6 +127,11 @@ impl Trace {
 
     pub fn signals(&self) -> watch::Receiver<Signal> {
         self.signals.clone()
+    }
+
+    /// Bytes of log that GitLab has.
+    pub fn bytes_sent(&self) -> u64 {
+        *self.sent.borrow()
     }
 
     /// Closes the log at once; the future is done when GitLab has been told or was given up. Dropping the future does
@@ -160,7 +168,7 @@ struct Drain {
     debug: bool,
     retry_limit: u32,
     /// Bytes GitLab has, as far as it said.
-    sent: u64,
+    sent: watch::Sender<u64>,
     interval: Duration,
 }
 
@@ -170,7 +178,7 @@ impl Drain {
         let mut last_patch: Option<Instant> = None;
         let mut keep_alive = Instant::now() + KEEP_ALIVE;
         loop {
-            let behind = self.spool.extent().length > self.sent;
+            let behind = self.spool.extent().length > self.sent();
             let coalesced = output_seen + COALESCE;
             let patch = last_patch.map_or(coalesced, |last| coalesced.max(last + self.interval));
             tokio::select! {
@@ -204,27 +212,27 @@ impl Drain {
     /// Sends what the log has now, in chunks.
     async fn send_rest(&mut self) -> Sent {
         let mut resynced = 0;
-        while self.sent < self.spool.extent().length {
-            let bytes = match self.spool.read(self.sent, CHUNK) {
+        while self.sent() < self.spool.extent().length {
+            let bytes = match self.spool.read(self.sent(), CHUNK) {
                 Ok(bytes) => bytes,
                 Err(e) => return Sent::Failed(format!("job log cannot be read: {e}")),
             };
             let length = bytes.len() as u64;
             let answer = self
                 .api
-                .append(&self.key, self.sent, bytes, self.debug)
+                .append(&self.key, self.sent(), bytes, self.debug)
                 .await;
             self.heed(&answer);
             match answer.verdict {
-                Appended::Accepted => self.sent += length,
+                Appended::Accepted => self.sent.send_modify(|sent| *sent += length),
                 Appended::Resync(has) => {
                     tracing::debug!(
                         job = self.key.id,
-                        sent = self.sent,
+                        sent = self.sent(),
                         has,
                         "log offset corrected"
                     );
-                    self.sent = has.min(self.spool.extent().length);
+                    self.sent.send_replace(has.min(self.spool.extent().length));
                     resynced += 1;
                     if resynced > 2 {
                         return Sent::Failed(
@@ -259,7 +267,7 @@ impl Drain {
                     continue;
                 }
                 Settled::LogInvalid => {
-                    self.sent = 0;
+                    self.sent.send_replace(0);
                     "GitLab's copy of the log differs".to_owned()
                 }
                 Settled::Failed(text) => text,
@@ -305,6 +313,10 @@ impl Drain {
             Updated::Gone(_) => Settled::Report(Report::NoLongerWanted),
             Updated::Conflict(text) | Updated::Failed(text) => Settled::Failed(text),
         }
+    }
+
+    fn sent(&self) -> u64 {
+        *self.sent.borrow()
     }
 
     fn proof(&self) -> LogProof {

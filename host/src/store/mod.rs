@@ -28,9 +28,12 @@ pub struct Store {
     records: Records,
 }
 
+/// By kind and name.
+type InMemory = BTreeMap<(String, String), Vec<u8>>;
+
 #[derive(Clone)]
 enum Records {
-    Memory(Arc<Mutex<BTreeMap<(String, String), Vec<u8>>>>),
+    Memory(Arc<Mutex<InMemory>>),
     Directory(Arc<Directory>),
 }
 

@@ -109,6 +109,26 @@ async fn a_record_that_cannot_be_read_is_reported_and_kept() {
     assert!(store.list("job").unwrap().contains(&"8".into()));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_job_that_had_ended_is_told_as_it_ended() {
+    let store = Store::in_memory();
+    let mut pending = PendingJob::begin(store.clone(), record(false))
+        .await
+        .unwrap();
+    pending.confirm().await.unwrap();
+    pending.ended(&Outcome::Success, 2).await.unwrap();
+    let gitlab = FakeGitlab::new();
+    gitlab.set_log("hi");
+    let (mut left, _) = start(&store, &gitlab);
+    assert_eq!(left.remove(0).report.await.unwrap(), Report::Accepted);
+    assert_eq!(gitlab.updates()[0].1.state, JobState::Success);
+    assert_eq!(
+        gitlab.log(),
+        "hi\n\x1b[0;33mWARNING: the manager stopped before it had sent the end of this log\x1b[0;m\n"
+    );
+    assert!(store.list("job").unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn a_finished_job_leaves_nothing() {
     let store = Store::in_memory();

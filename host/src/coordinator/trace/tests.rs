@@ -76,6 +76,7 @@ async fn first_output_goes_at_once_and_the_rest_by_interval() {
         gitlab.updates().is_empty(),
         "no keep-alive while the log moves"
     );
+    assert_eq!(trace.bytes_sent(), 6);
     output.write(Stream::Out, b"d\n");
     assert_eq!(trace.finish(Outcome::Success).await, Report::Accepted);
     let updates = gitlab.updates();
