@@ -34,7 +34,8 @@ impl fmt::Display for FailureReason {
 }
 
 /// How a job ended. The reason is mapped to what GitLab supports when it is sent, not here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Success,
     Failed {

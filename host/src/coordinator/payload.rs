@@ -3,42 +3,52 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// One job; `POST /api/v4/jobs/request` answers 201 with it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Job {
     pub id: u64,
     pub token: JobToken,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub allow_git_fetch: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub job_info: JobFacts,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub git_info: Git,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub runner_info: RunnerFacts,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub variables: Vec<Variable>,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub steps: Vec<Step>,
     #[serde(default)]
     pub image: Option<Image>,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub services: Vec<Image>,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub artifacts: Vec<serde_json::Value>,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub cache: Vec<serde_json::Value>,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub credentials: Vec<Credential>,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub dependencies: Vec<Dependency>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub features: Features,
     #[serde(default)]
     pub secrets: Option<serde_json::Map<String, serde_json::Value>>,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub hooks: Vec<Hook>,
     #[serde(default)]
     pub run: Option<String>,
+}
+
+/// Most of a job may hold a secret: addresses, variables, secrets' logins.
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job")
+            .field("id", &self.id)
+            .field("job_info", &self.job_info)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The job's own token; GitLab knows the job by it. Never shown.
@@ -54,13 +64,13 @@ impl std::fmt::Debug for JobToken {
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct JobFacts {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub stage: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub project_id: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub project_name: String,
     #[serde(default)]
     pub pipeline_id: Option<u64>,
@@ -69,47 +79,57 @@ pub struct JobFacts {
     pub time_in_queue_seconds: Option<f64>,
 }
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Git {
-    #[serde(default)]
+    /// Carries the job token.
+    #[serde(default, deserialize_with = "null_is_default")]
     pub repo_url: String,
     #[serde(default)]
     pub repo_object_format: Option<String>,
-    #[serde(default, rename = "ref")]
+    #[serde(default, deserialize_with = "null_is_default", rename = "ref")]
     pub reference: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub sha: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub before_sha: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub ref_type: String,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub refspecs: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub depth: u32,
     #[serde(default)]
     pub protected: Option<bool>,
 }
 
+impl std::fmt::Debug for Git {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Git")
+            .field("reference", &self.reference)
+            .field("sha", &self.sha)
+            .finish_non_exhaustive()
+    }
+}
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RunnerFacts {
     /// Seconds the whole job may take; 0 or less means 7200.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub timeout: i64,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variable {
     pub key: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub value: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub public: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub file: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub masked: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub raw: bool,
 }
 
@@ -126,14 +146,14 @@ impl std::fmt::Debug for Variable {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Step {
     pub name: String,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub script: Vec<String>,
     /// Seconds.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub timeout: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub when: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub allow_failure: bool,
 }
 
@@ -180,24 +200,27 @@ pub struct Dependency {
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Features {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub trace_sections: bool,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub token_mask_prefixes: Vec<String>,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub failure_reasons: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Hook {
     pub name: String,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub script: Vec<String>,
 }
 
-/// GitLab sends `null` for a list it has nothing to say about.
-fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+/// GitLab sends `null` for what it has nothing to say about.
+fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     from: D,
-) -> Result<Vec<T>, D::Error> {
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! Whose a job is, by every answer to "running".
+
+use super::*;
+use crate::coordinator::fake::{FakeGitlab, job, plain, signalled};
+
+fn record() -> JobRecord {
+    let url = "https://gitlab.example/".parse().expect("an address");
+    JobRecord::new(&url, "abcdefghi", job(), false)
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_by_table() {
+    use Updated as U;
+    for (answer, expected, kept) in [
+        (plain(U::Succeeded), "ours", true),
+        (plain(U::Pending), "ours", true),
+        (signalled(U::Succeeded, Signal::Cancel), "canceled", true),
+        (
+            signalled(U::Gone("403".into()), Signal::Abort),
+            "not ours",
+            false,
+        ),
+        (plain(U::Conflict("409".into())), "not ours", false),
+        (plain(U::LogInvalid), "not ours", false),
+    ] {
+        let (gitlab, store) = (FakeGitlab::new(), Store::in_memory());
+        let said = format!("{answer:?}");
+        gitlab.on_update([answer]);
+        let found = match commit(&*gitlab, &store, record()).await {
+            Commitment::Ours(pending) => {
+                assert!(pending.record().confirmed);
+                "ours"
+            }
+            Commitment::Canceled(_) => "canceled",
+            Commitment::NotOurs(_) => "not ours",
+        };
+        assert_eq!(found, expected, "{said}");
+        assert_eq!(
+            store.list("job").map(|names| names.len() == 1).ok(),
+            Some(kept),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_gitlab_is_asked_again_but_not_for_ever() {
+    let (gitlab, store) = (FakeGitlab::new(), Store::in_memory());
+    gitlab.on_update([plain(Updated::Failed("502".into()))]);
+    assert!(matches!(
+        commit(&*gitlab, &store, record()).await,
+        Commitment::Ours(_)
+    ));
+
+    let (gitlab, store) = (FakeGitlab::new(), Store::in_memory());
+    gitlab.on_update(vec![plain(Updated::Failed("502".into())); 100]);
+    let started = tokio::time::Instant::now();
+    assert!(
+        matches!(commit(&*gitlab, &store, record()).await, Commitment::NotOurs(text) if text == "502")
+    );
+    assert!(started.elapsed() < Duration::from_secs(61));
+    assert_eq!(store.list("job").map(|names| names.len()).ok(), Some(0));
+}

@@ -1,0 +1,307 @@
+//! Jobs that a restart must still answer for: sealed records, written before GitLab hears "running".
+//!
+//! ```text
+//! begin ─→ unconfirmed ─ confirm ─→ confirmed ─ stage, … ─→ ended ─→ done (removed)
+//!              │ start                   │ start             │ start
+//!              ▼                         ▼                   ▼
+//!          forgotten            runner_system_failure    how it ended     to GitLab, then removed
+//! ```
+//!
+//! An unconfirmed job is GitLab's still: it gives it to another runner. A record is removed only when GitLab has
+//! answered, so that a start that cannot reach GitLab leaves the telling to the next one.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+
+use super::api::{Appended, JobApi, JobKey, Updated};
+use super::outcome::{FailureReason, Outcome};
+use super::payload::Job;
+use super::timestamps::Timestamps;
+use super::trace::Report;
+use super::update::{backoff, final_update};
+use crate::docker::stage::Stream;
+use crate::store::{Store, StoreProblem};
+
+const KIND: &str = "job";
+const MESSAGE: &str = "the manager stopped while this job ran";
+const LOG_CUT: &str = "the manager stopped before it had sent the end of this log";
+/// Hours, with the waits of a final update.
+const ATTEMPTS: u32 = 14;
+/// GitLab is to hear within 10 seconds of a start, and may itself be starting.
+const FIRST_WAITS: Duration = Duration::from_secs(2);
+
+/// All that a later start needs. Sealed: it holds the job's token and variables.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// GitLab's address.
+    pub url: String,
+    /// Short token of the runner that took it.
+    pub runner: String,
+    pub job: Job,
+    /// `PUT state=running` was answered with yes.
+    pub confirmed: bool,
+    /// The last stage begun; empty before the first.
+    #[serde(default)]
+    pub stage: String,
+    /// Where it ran, once a slot was had.
+    #[serde(default)]
+    pub instance: Option<String>,
+    /// Bytes of log that GitLab had at the last change of this record; GitLab corrects it.
+    #[serde(default)]
+    pub bytes_sent: u64,
+    /// The log's lines carry timestamps.
+    #[serde(default)]
+    pub timestamps: bool,
+    /// How the job ended, once it had: it is not to run again because GitLab was not told in time.
+    #[serde(default)]
+    pub ended: Option<Outcome>,
+}
+
+impl JobRecord {
+    pub fn new(url: &url::Url, runner: &str, job: Job, timestamps: bool) -> Self {
+        Self {
+            url: url.to_string(),
+            runner: runner.to_owned(),
+            job,
+            confirmed: false,
+            stage: String::new(),
+            instance: None,
+            bytes_sent: 0,
+            timestamps,
+            ended: None,
+        }
+    }
+
+    fn name(&self) -> String {
+        // Job IDs are one GitLab's own.
+        let address = self.url.split_once("://").map_or("", |(_, rest)| rest);
+        let host: String = address
+            .trim_end_matches('/')
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || c == '.' {
+                    c
+                } else {
+                    '_'
+                }
+            })
+            .collect();
+        format!("{}-{host}", self.job.id)
+    }
+}
+
+/// A job's record while the job lives.
+pub struct PendingJob {
+    store: Store,
+    record: JobRecord,
+}
+
+impl PendingJob {
+    /// Durable when it returns.
+    pub async fn begin(store: Store, record: JobRecord) -> Result<Self, StoreProblem> {
+        let pending = Self { store, record };
+        pending.write().await?;
+        Ok(pending)
+    }
+
+    pub fn record(&self) -> &JobRecord {
+        &self.record
+    }
+
+    pub async fn confirm(&mut self) -> Result<(), StoreProblem> {
+        self.record.confirmed = true;
+        self.write().await
+    }
+
+    pub async fn on_instance(&mut self, instance: &str) -> Result<(), StoreProblem> {
+        self.record.instance = Some(instance.to_owned());
+        self.write().await
+    }
+
+    pub async fn stage(&mut self, stage: &str, bytes_sent: u64) -> Result<(), StoreProblem> {
+        self.record.stage = stage.to_owned();
+        self.record.bytes_sent = bytes_sent;
+        self.write().await
+    }
+
+    /// To be written beside the final update, not before it.
+    pub async fn ended(&mut self, outcome: &Outcome, bytes_sent: u64) -> Result<(), StoreProblem> {
+        self.record.ended = Some(outcome.clone());
+        self.record.bytes_sent = bytes_sent;
+        self.write().await
+    }
+
+    /// GitLab knows how the job ended, or never will want to.
+    pub async fn done(self) -> Result<(), StoreProblem> {
+        let name = self.record.name();
+        blocking(move || self.store.remove(KIND, &name)).await
+    }
+
+    async fn write(&self) -> Result<(), StoreProblem> {
+        let (store, name) = (self.store.clone(), self.record.name());
+        let bytes = serde_json::to_vec(&self.record).map_err(|e| {
+            StoreProblem(format!(
+                "record of job {} not encoded: {e}",
+                self.record.job.id
+            ))
+        })?;
+        blocking(move || store.write_sealed(KIND, &name, &bytes)).await
+    }
+}
+
+/// Durable writes wait for the disk, which no async task may do.
+async fn blocking(
+    work: impl FnOnce() -> Result<(), StoreProblem> + Send + 'static,
+) -> Result<(), StoreProblem> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|e| Err(StoreProblem(format!("state was not written: {e}"))))
+}
+
+/// A confirmed job that the last process left behind. Its containers are the caller's to remove.
+pub struct Left {
+    pub record: JobRecord,
+    /// What GitLab said; it is being told already.
+    pub report: JoinHandle<Report>,
+}
+
+/// Reads what the last process left, forgets what was never confirmed, and begins to tell GitLab of the rest. Problems
+/// are records that cannot be read, each with what to do next. `api` gives the client for a record's GitLab.
+pub fn recover(
+    store: &Store,
+    api: impl Fn(&JobRecord) -> Result<Arc<dyn JobApi>, String>,
+) -> (Vec<Left>, Vec<StoreProblem>) {
+    let (mut left, mut problems) = (Vec::new(), Vec::new());
+    let names = store.list(KIND).unwrap_or_else(|problem| {
+        problems.push(problem);
+        Vec::new()
+    });
+    for name in names {
+        match read(store, &name) {
+            Ok(None) => {}
+            Ok(Some(record)) if !record.confirmed => {
+                tracing::info!(job = record.job.id, "unconfirmed job forgotten");
+                problems.extend(store.remove(KIND, &name).err());
+            }
+            Ok(Some(record)) => match api(&record) {
+                Ok(api) => {
+                    tracing::info!(
+                        job = record.job.id,
+                        stage = record.stage,
+                        "job left by the last process found"
+                    );
+                    let report = tokio::spawn(tell(store.clone(), name, record.clone(), api));
+                    left.push(Left { record, report });
+                }
+                Err(text) => problems.push(StoreProblem(format!(
+                    "GitLab at {} cannot be told of job {}: {text}",
+                    record.url, record.job.id
+                ))),
+            },
+            Err(problem) => problems.push(problem),
+        }
+    }
+    (left, problems)
+}
+
+fn read(store: &Store, name: &str) -> Result<Option<JobRecord>, StoreProblem> {
+    let Some(bytes) = store.read_sealed(KIND, name)? else {
+        return Ok(None);
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+        StoreProblem(format!(
+            "record {KIND}/{name} cannot be read (line {} column {}); next: start the version that wrote it, or remove \
+             the file to leave its job to GitLab's own timeout",
+            e.line(),
+            e.column()
+        ))
+    })
+}
+
+async fn tell(store: Store, name: String, record: JobRecord, api: Arc<dyn JobApi>) -> Report {
+    let report = insist(&record, &*api).await;
+    tracing::info!(
+        job = record.job.id,
+        ?report,
+        "job of the last process settled"
+    );
+    if matches!(report, Report::Accepted | Report::NoLongerWanted)
+        && let Err(problem) = blocking(move || store.remove(KIND, &name)).await
+    {
+        tracing::warn!(job = record.job.id, %problem, "record of a settled job was kept");
+    }
+    report
+}
+
+async fn insist(record: &JobRecord, api: &dyn JobApi) -> Report {
+    let key = JobKey::from(&record.job);
+    let outcome = record.ended.clone().unwrap_or(Outcome::Failed {
+        reason: FailureReason::RunnerSystemFailure,
+        exit_code: None,
+        message: MESSAGE.into(),
+    });
+    // No proof of the log: what GitLab has of it is all there is.
+    let Some(update) = final_update(&outcome, &record.job.features.failure_reasons, None) else {
+        return Report::NoLongerWanted;
+    };
+    let mut line_due = true;
+    let mut failures = 0;
+    loop {
+        if line_due {
+            line_due = !add_line(record, &key, api).await;
+        }
+        let failure = match api.update(&key, &update).await.verdict {
+            Updated::Succeeded | Updated::Pending => return Report::Accepted,
+            Updated::Gone(_) => return Report::NoLongerWanted,
+            Updated::LogInvalid => "GitLab refused the log".to_owned(),
+            Updated::Conflict(text) | Updated::Failed(text) => text,
+        };
+        failures += 1;
+        if failures == ATTEMPTS {
+            return Report::GaveUp(failure);
+        }
+        let wait = backoff(failures);
+        tokio::time::sleep(if failures <= 5 {
+            wait.min(FIRST_WAITS)
+        } else {
+            wait
+        })
+        .await;
+    }
+}
+
+/// Appends why the job ended, at the place GitLab says its log ends. True when there is no use in another try.
+async fn add_line(record: &JobRecord, key: &JobKey, api: &dyn JobApi) -> bool {
+    let line = line(record);
+    let mut start = record.bytes_sent;
+    for _ in 0..3 {
+        match api.append(key, start, line.clone(), false).await.verdict {
+            Appended::Resync(has) => start = has,
+            Appended::Accepted | Appended::NotFound | Appended::Refused => return true,
+            Appended::Failed(_) => return false,
+        }
+    }
+    false
+}
+
+/// On a line of its own: the log may end within one.
+fn line(record: &JobRecord) -> Bytes {
+    let text = match record.ended {
+        None => format!("\x1b[31;1mERROR: Job failed (system failure): {MESSAGE}\x1b[0;m\n"),
+        Some(_) => format!("\x1b[0;33mWARNING: {LOG_CUT}\x1b[0;m\n"),
+    };
+    let mut out = b"\n".to_vec();
+    if record.timestamps {
+        Timestamps::new(0, Stream::Out).write(SystemTime::now(), text.as_bytes(), &mut out);
+    } else {
+        out.extend_from_slice(text.as_bytes());
+    }
+    out.into()
+}
+
+#[cfg(test)]
+mod tests;

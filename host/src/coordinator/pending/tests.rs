@@ -1,0 +1,141 @@
+//! What a start tells GitLab of the jobs before it.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::*;
+use crate::coordinator::api::JobState;
+use crate::coordinator::fake::{FakeGitlab, job, plain};
+
+fn record(timestamps: bool) -> JobRecord {
+    let url = "https://gitlab.example:8443/path".parse().unwrap();
+    JobRecord::new(&url, "abcdefghi", job(), timestamps)
+}
+
+async fn left_behind(timestamps: bool) -> Store {
+    let store = Store::in_memory();
+    let mut pending = PendingJob::begin(store.clone(), record(timestamps))
+        .await
+        .unwrap();
+    pending.confirm().await.unwrap();
+    pending.on_instance("i-0abc").await.unwrap();
+    pending.stage("step_script", 3).await.unwrap();
+    store
+}
+
+fn start(store: &Store, gitlab: &Arc<FakeGitlab>) -> (Vec<Left>, Vec<StoreProblem>) {
+    recover(store, |_| Ok(gitlab.clone() as Arc<dyn JobApi>))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_confirmed_job_is_failed_at_once_and_its_log_says_why() {
+    let store = left_behind(false).await;
+    let gitlab = FakeGitlab::new();
+    gitlab.set_log("hello wor");
+    let (left, problems) = start(&store, &gitlab);
+    assert!(problems.is_empty());
+    let [left] = left.try_into().ok().unwrap();
+    assert_eq!(left.record.instance.as_deref(), Some("i-0abc"));
+    assert_eq!(left.record.stage, "step_script");
+    assert_eq!(left.report.await.unwrap(), Report::Accepted);
+    assert_eq!(
+        gitlab.log(),
+        "hello wor\n\x1b[31;1mERROR: Job failed (system failure): the manager stopped while this job ran\x1b[0;m\n"
+    );
+    let (when, update) = gitlab.updates().remove(0);
+    assert_eq!(when, Duration::ZERO);
+    assert_eq!(update.state, JobState::Failed);
+    assert_eq!(
+        update.failure_reason,
+        Some(FailureReason::RunnerSystemFailure)
+    );
+    assert_eq!(update.log, None);
+    assert!(store.list("job").unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unconfirmed_job_is_forgotten() {
+    let store = Store::in_memory();
+    PendingJob::begin(store.clone(), record(false))
+        .await
+        .unwrap();
+    let gitlab = FakeGitlab::new();
+    let (left, problems) = start(&store, &gitlab);
+    assert!(left.is_empty() && problems.is_empty());
+    assert!(store.list("job").unwrap().is_empty() && gitlab.heard().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gitlab_that_is_down_is_told_when_it_is_back_and_hears_the_line_once() {
+    let store = left_behind(true).await;
+    let gitlab = FakeGitlab::new();
+    gitlab.on_append([plain(Appended::Failed("refused".into()))]);
+    gitlab.on_update(vec![plain(Updated::Failed("refused".into())); 3]);
+    let (mut left, _) = start(&store, &gitlab);
+    assert_eq!(left.remove(0).report.await.unwrap(), Report::Accepted);
+    let last = gitlab.updates().pop().unwrap();
+    assert!(last.0 < Duration::from_secs(10), "{:?}", last.0);
+    assert_eq!(gitlab.log().matches("the manager stopped").count(), 1);
+    assert!(
+        gitlab.log().contains(" 00O \x1b[31;1mERROR"),
+        "stamped: {}",
+        gitlab.log()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_gitlab_never_hears_of_is_left_to_the_next_start() {
+    let store = left_behind(false).await;
+    let gitlab = FakeGitlab::new();
+    gitlab.on_update(vec![plain(Updated::Failed("refused".into())); 100]);
+    let (mut left, _) = start(&store, &gitlab);
+    assert!(matches!(
+        left.remove(0).report.await.unwrap(),
+        Report::GaveUp(_)
+    ));
+    assert_eq!(store.list("job").unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_read_is_reported_and_kept() {
+    let store = left_behind(false).await;
+    store.write_sealed("job", "8", b"{\"secret\": 1").unwrap();
+    let gitlab = FakeGitlab::new();
+    let (left, problems) = start(&store, &gitlab);
+    assert_eq!((left.len(), problems.len()), (1, 1));
+    let text = problems[0].to_string();
+    assert!(
+        text.contains("job/8") && text.contains("next:") && !text.contains("secret"),
+        "{text}"
+    );
+    assert!(store.list("job").unwrap().contains(&"8".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_had_ended_is_told_as_it_ended() {
+    let store = Store::in_memory();
+    let mut pending = PendingJob::begin(store.clone(), record(false))
+        .await
+        .unwrap();
+    pending.confirm().await.unwrap();
+    pending.ended(&Outcome::Success, 2).await.unwrap();
+    let gitlab = FakeGitlab::new();
+    gitlab.set_log("hi");
+    let (mut left, _) = start(&store, &gitlab);
+    assert_eq!(left.remove(0).report.await.unwrap(), Report::Accepted);
+    assert_eq!(gitlab.updates()[0].1.state, JobState::Success);
+    assert_eq!(
+        gitlab.log(),
+        "hi\n\x1b[0;33mWARNING: the manager stopped before it had sent the end of this log\x1b[0;m\n"
+    );
+    assert!(store.list("job").unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_finished_job_leaves_nothing() {
+    let store = Store::in_memory();
+    let pending = PendingJob::begin(store.clone(), record(false))
+        .await
+        .unwrap();
+    assert_eq!(store.list("job").unwrap(), ["7-gitlab.example_8443_path"]);
+    pending.done().await.unwrap();
+    assert!(store.list("job").unwrap().is_empty());
+}
