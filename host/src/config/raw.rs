@@ -316,9 +316,11 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn table(&mut self, key: &'static str) -> Option<Table<'a>> {
-        let (at, value) = self.get(key)?;
+        let (_, value) = self.get(key)?;
         match value.get_ref() {
-            DeValue::Table(values) => Some(self.below(self.path_of(key), values, at)),
+            DeValue::Table(values) => {
+                Some(self.below(self.path_of(key), values, value.span().start))
+            }
             _ => {
                 self.wrong_type(key, value, &format!("a table, [{key}]"));
                 None
@@ -328,7 +330,7 @@ impl<'a> Table<'a> {
 
     /// An array of tables, `[[key]]`.
     pub(super) fn tables(&mut self, key: &'static str) -> Vec<Table<'a>> {
-        let Some((at, value)) = self.get(key) else {
+        let Some((_, value)) = self.get(key) else {
             return Vec::new();
         };
         let Some(items) = value.get_ref().as_array() else {
@@ -340,7 +342,7 @@ impl<'a> Table<'a> {
             let path = self.path_of(&format!("{key}[{index}]"));
             match item.get_ref() {
                 DeValue::Table(values) => {
-                    all.push(self.below(path, values, item.span().start.max(at)));
+                    all.push(self.below(path, values, item.span().start));
                 }
                 _ => self.wrong_type(key, item, &format!("tables, each under [[{key}]]")),
             }
