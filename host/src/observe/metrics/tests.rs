@@ -74,7 +74,34 @@ fn names_and_kinds_are_those_of_gitlab_runner() {
         .filter_map(|line| line.strip_prefix("# TYPE "))
         .collect();
     kinds.sort_unstable();
-    insta::assert_snapshot!(kinds.join("\n"), @"");
+    insta::assert_snapshot!(kinds.join("\n"), @"
+    fleeting_provisioner_instance_creation_time_seconds histogram
+    fleeting_provisioner_instance_deletion_time_seconds histogram
+    fleeting_provisioner_instance_is_running_time_seconds histogram
+    fleeting_provisioner_instance_life_duration_seconds histogram
+    fleeting_provisioner_instance_operations_total counter
+    fleeting_provisioner_instances gauge
+    fleeting_provisioner_internal_operations_total counter
+    fleeting_provisioner_max_instances gauge
+    fleeting_provisioner_missed_updates_total counter
+    fleeting_taskscaler_desired_instances gauge
+    fleeting_taskscaler_max_tasks_per_instance gauge
+    fleeting_taskscaler_max_use_count_per_instance gauge
+    fleeting_taskscaler_scale_operations_total counter
+    fleeting_taskscaler_task_instance_readiness_time_seconds histogram
+    fleeting_taskscaler_task_operations_total counter
+    fleeting_taskscaler_tasks gauge
+    gitlab_runner_api_request_statuses_total counter
+    gitlab_runner_concurrent gauge
+    gitlab_runner_errors_total counter
+    gitlab_runner_failed_jobs_total counter
+    gitlab_runner_job_duration_seconds histogram
+    gitlab_runner_job_queue_duration_seconds histogram
+    gitlab_runner_jobs gauge
+    gitlab_runner_jobs_total counter
+    gitlab_runner_limit gauge
+    gitlab_runner_version_info gauge
+    ");
 }
 
 #[test]
