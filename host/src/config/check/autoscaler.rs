@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::super::raw::Table;
-use super::super::scalars::GoDuration;
-use super::super::usable::{Autoscaler, Connector, Policy, StateStorage, Throttle};
+use crate::config::raw::Table;
+use crate::config::scalars::GoDuration;
+use crate::config::usable::{Autoscaler, Connector, Policy, StateStorage, Throttle};
 use crate::fleet::group::Protocol;
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -1,8 +1,8 @@
 //! `[runners.docker]`.
 
-use super::super::raw::Table;
-use super::super::scalars;
-use super::super::usable::{Docker, PullPolicy};
+use crate::config::raw::Table;
+use crate::config::scalars;
+use crate::config::usable::{Docker, PullPolicy};
 
 pub(super) fn docker(mut table: Table<'_>) -> Docker {
     let privileged = table.is_true("privileged");

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::super::raw::Table;
-use super::super::scalars::{self, GoDuration};
-use super::super::usable::{Runner, Shell};
 use super::{autoscaler, docker};
+use crate::config::raw::Table;
+use crate::config::scalars::{self, GoDuration};
+use crate::config::usable::{Runner, Shell};
 
 const OUTPUT_LIMIT_KIB: usize = 4096;
 const UNHEALTHY_INTERVAL: Duration = Duration::from_secs(60 * 60);

@@ -6,8 +6,8 @@ mod problems;
 
 use secrecy::ExposeSecret as _;
 
-use super::super::usable::{PullPolicy, Runner, Shell, Throttle};
 use super::*;
+use crate::config::usable::{PullPolicy, Runner, Shell, Throttle};
 
 fn env(name: &str) -> Option<String> {
     (name == "RUNNER_TOKEN").then(|| "glrt-from-env".to_owned())

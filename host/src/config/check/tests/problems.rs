@@ -320,11 +320,13 @@ fn a_secret_is_never_told() {
     );
     let broken = problems("[[runners]]\ntoken = \"glrt-secret\n").join("\n");
     assert!(!broken.contains("glrt-secret"), "{broken}");
-    let debugged = format!(
-        "{:?}",
-        only_runner(&entry("").replace("\"t\"", "\"glrt-secret\""))
+    let secret = entry("environment = [\"A=hidden-1\"]").replace("\"t\"", "\"hidden-2\"")
+        + "plugin_config = { token = \"hidden-3\" }\nconnector_config = { password = \"hidden-4\" }\n";
+    let debugged = format!("{:?}", checked(&secret).unwrap());
+    assert!(
+        debugged.contains("aws") && !debugged.contains("hidden"),
+        "{debugged}"
     );
-    assert!(!debugged.contains("glrt-secret"), "{debugged}");
 }
 
 #[test]
@@ -433,4 +435,104 @@ fn a_file_that_cannot_be_read_says_so() {
             .len(),
         1
     );
+}
+
+/// GitLab Runner 19.4's keys, by table: each is known, whether it has an effect or not.
+#[test]
+fn every_key_of_gitlab_runner_is_known() {
+    let global = "listen_address concurrent check_interval log_level log_format user sentry_dsn connection_max_age \
+                  shutdown_timeout labels session_server machine experimental";
+    let session = "listen_address advertise_address session_timeout";
+    let runner = "name limit output_limit request_concurrency strict_check_interval unhealthy_requests_limit \
+                  unhealthy_interval job_status_final_update_retry_limit url id token token_obtained_at \
+                  token_expires_at tls-ca-file tls-cert-file tls-key-file labels executor builds_dir cache_dir \
+                  clone_url environment proxy_exec pre_get_sources_script post_get_sources_script pre_build_script \
+                  post_build_script prepare_timeout get_sources_timeout debug_trace_disabled \
+                  safe_directory_checkout clean_git_config shell feature_flags use_slot_cgroups \
+                  slot_cgroup_template step_runner_image custom_build_dir artifact referees monitoring experimental \
+                  instance docker cache autoscaler machine ssh parallels virtualbox kubernetes custom";
+    let docker = "host tls_cert_path tls_verify image hostname runtime memory memory_swap memory_reservation \
+                  cgroup_parent cpuset_cpus cpuset_mems cpus cpu_shares dns dns_search privileged \
+                  services_privileged disable_entrypoint_overwrite user allowed_users group_add cap_add cap_drop \
+                  userns_mode oom_kill_disable oom_score_adjust security_opt services_security_opt devices \
+                  device_cgroup_rules gpus service_gpus services_devices disable_cache cache_dir volumes \
+                  volumes_from volume_driver volume_driver_ops volume_keep extra_hosts links network_mode pid_mode \
+                  ipcmode mac_address services services_limit service_memory service_memory_swap \
+                  service_memory_reservation service_cgroup_parent service_cpuset_cpus service_cpus \
+                  service_cpu_shares service_slot_cgroup_template wait_for_services_timeout allowed_images \
+                  allowed_services allowed_privileged_images allowed_privileged_services pull_policy \
+                  allowed_pull_policies isolation shm_size tmpfs services_tmpfs sysctls ulimit container_labels \
+                  log_options helper_image helper_image_flavor enable_ipv6 network_mtu";
+    let cache = "Type Path Shared MaxUploadedArchiveSize s3 gcs azure";
+    let autoscaler = "plugin plugin_config capacity_per_instance max_use_count max_instances instance_ready_command \
+                      instance_acquire_timeout update_interval update_interval_when_expecting \
+                      deletion_retry_interval shutdown_deletion_interval shutdown_deletion_retries \
+                      failure_threshold scale_throttle reservation_throttling log_internal_ip log_external_ip \
+                      delete_instances_on_shutdown policy connector_config vm_isolation state_storage \
+                      instance_operation_time_buckets instance_creation_time_buckets \
+                      instance_is_running_time_buckets instance_deletion_time_buckets \
+                      instance_readiness_time_buckets instance_life_duration_buckets";
+    let policy =
+        "periods timezone idle_count idle_time scale_factor scale_factor_limit preemptive_mode";
+    let connector = "os arch protocol protocol_port username password key_path use_static_credentials keepalive \
+                     timeout use_external_addr";
+    let isolation = "enabled nesting_host nesting_config image connector_config";
+    let storage = "enabled dir keep_instance_with_acquisitions";
+
+    // A date suits none of the keys, so that a key which is read says so, and one that is not known says that.
+    let given = |keys: &str, but: &[&str]| -> String {
+        keys.split_whitespace()
+            .filter(|key| !but.contains(key))
+            .map(|key| format!("{key} = 2026-01-01\n"))
+            .collect()
+    };
+    let own = ["executor", "docker", "cache", "autoscaler"];
+    let below = [
+        "plugin_config",
+        "scale_throttle",
+        "policy",
+        "connector_config",
+        "vm_isolation",
+        "state_storage",
+    ];
+    let text = [
+        given(global, &["session_server"]),
+        format!("[session_server]\n{}", given(session, &[])),
+        format!(
+            "[[runners]]\nexecutor = \"docker-autoscaler\"\n{}",
+            given(runner, &own)
+        ),
+        format!("[runners.docker]\n{}", given(docker, &[])),
+        format!("[runners.cache]\n{}", given(cache, &[])),
+        format!("[runners.autoscaler]\n{}", given(autoscaler, &below)),
+        format!(
+            "[runners.autoscaler.scale_throttle]\n{}",
+            given("limit burst", &[])
+        ),
+        format!("[[runners.autoscaler.policy]]\n{}", given(policy, &[])),
+        format!(
+            "[runners.autoscaler.connector_config]\n{}",
+            given(connector, &[])
+        ),
+        format!(
+            "[runners.autoscaler.vm_isolation]\n{}",
+            given(isolation, &[])
+        ),
+        format!(
+            "[runners.autoscaler.state_storage]\n{}",
+            given(storage, &[])
+        ),
+    ]
+    .concat();
+    let told = problems(&text);
+    assert!(
+        told.len() > 100,
+        "a wrong type in every key that is read: {}",
+        told.len()
+    );
+    let unknown: Vec<_> = told
+        .iter()
+        .filter(|told| told.contains("unknown key"))
+        .collect();
+    assert!(unknown.is_empty(), "{unknown:#?}");
 }
