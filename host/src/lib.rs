@@ -11,6 +11,7 @@
 //! trace drains on its own until GitLab has accepted the final update.
 
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod coordinator;
 pub mod docker;

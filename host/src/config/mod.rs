@@ -1,3 +1,32 @@
 //! The configuration: as the operator wrote it, and as the manager uses it.
 
+pub mod check;
+pub mod lint;
+pub mod places;
+pub mod problem;
+mod raw;
+pub mod scalars;
 pub mod usable;
+
+use std::path::Path;
+
+pub use check::Loaded;
+pub use problem::{Fatal, Problem, Severity};
+
+/// Reads and checks a `config.toml`. `env` answers the environment's variables, which only `url` and `token` may name.
+///
+/// # Errors
+/// [`Fatal`] if there is no file, if it cannot be read, or if nothing of it can be used. Problems of single entries are
+/// in [`Loaded::problems`], and those entries are left out of [`usable::Config::runners`].
+pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Loaded, Fatal> {
+    let text = std::fs::read_to_string(path).map_err(|reason| match reason.kind() {
+        std::io::ErrorKind::NotFound => Fatal::NotFound {
+            looked_for: vec![path.to_owned()],
+        },
+        _ => Fatal::Unreadable {
+            path: path.to_owned(),
+            reason,
+        },
+    })?;
+    check::check(path, &text, &env)
+}

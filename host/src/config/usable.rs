@@ -1,6 +1,7 @@
 //! The configuration as the manager uses it: every default applied, every value checked. GitLab Runner's key names.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub struct Config {
     pub runners: Vec<Runner>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Runner {
     /// Position among `[[runners]]`, from 0.
     pub index: usize,
@@ -57,6 +58,17 @@ pub struct Runner {
     pub custom_build_dir_enabled: bool,
     pub docker: Docker,
     pub autoscaler: Autoscaler,
+}
+
+/// Names the entry and no more: `environment` and the scripts may hold secrets.
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner")
+            .field("index", &self.index)
+            .field("name", &self.name)
+            .field("autoscaler", &self.autoscaler)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +130,7 @@ pub struct Docker {
 }
 
 /// `[runners.autoscaler]`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Autoscaler {
     /// As written: `aws`, `fleeting-plugin-aws`, `aws:latest`, a path.
     pub plugin: String,
@@ -146,6 +158,19 @@ pub struct Autoscaler {
     /// In file order; the last that matches wins.
     pub policies: Vec<Policy>,
     pub state_storage: StateStorage,
+}
+
+/// Without `plugin_config`, which may hold a cloud's keys.
+impl fmt::Debug for Autoscaler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Autoscaler")
+            .field("plugin", &self.plugin)
+            .field("capacity_per_instance", &self.capacity_per_instance)
+            .field("max_use_count", &self.max_use_count)
+            .field("max_instances", &self.max_instances)
+            .field("policies", &self.policies)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

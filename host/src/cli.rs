@@ -1,0 +1,223 @@
+//! The command line: what can be asked of `fleetling`, and the help that says so.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A GitLab runner manager for autoscaled Docker instances.
+///
+/// It reads the config.toml of GitLab Runner's docker-autoscaler executor, takes CI jobs from GitLab and runs each on a
+/// cloud instance that is created when jobs wait and deleted when they are done. Clouds are reached through plugins:
+/// one .wasm file each, run in a sandbox that reaches nothing but what you granted.
+#[derive(Debug, Parser)]
+#[command(name = "fleetling", version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// The configuration file
+    ///
+    /// Without it: as root /etc/fleetling/config.toml, then /etc/gitlab-runner/config.toml; as another user the same
+    /// in ~/.fleetling and ~/.gitlab-runner; last of all ./config.toml.
+    #[arg(short, long, global = true, env = "CONFIG_FILE", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A folder with plugins (.wasm); may be given more than once, the first that has a plugin wins
+    #[arg(long = "plugin-dir", global = true, value_name = "FOLDER")]
+    pub plugin_dirs: Vec<PathBuf>,
+    /// How much is logged; wins over the configuration's log_level
+    #[arg(short, long, global = true, env = "LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
+    /// How a log line looks; wins over the configuration's log_format
+    #[arg(long, global = true, env = "LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// The same as --log-level debug
+    #[arg(long, global = true, env = "RUNNER_DEBUG")]
+    pub debug: bool,
+}
+
+impl Common {
+    /// The level asked for here, if any.
+    pub fn level(&self) -> Option<LogLevel> {
+        if self.debug {
+            return Some(LogLevel::Debug);
+        }
+        self.log_level
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the manager: take jobs and scale instances until told to stop
+    ///
+    /// SIGQUIT stops asking for jobs and waits for those that run. SIGTERM and SIGINT end running jobs within
+    /// shutdown_timeout; a second one ends at once. SIGHUP reads the configuration again.
+    Run(Run),
+    /// Ask GitLab whether it knows each runner's token
+    Verify(Verify),
+    /// Print the runners of the configuration, without their tokens
+    List,
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look at the plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell it is for
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct Run {
+    /// Where metrics and status are served, as host:port; wins over the configuration's listen_address
+    #[arg(long, env = "LISTEN_ADDRESS", value_name = "ADDRESS")]
+    pub listen_address: Option<String>,
+    /// Change to this folder first
+    #[arg(short = 'd', long, value_name = "FOLDER")]
+    pub working_directory: Option<PathBuf>,
+    /// Taken so that service files of GitLab Runner work; systemd's own `User=` decides
+    #[arg(short, long, hide = true)]
+    pub user: Option<String>,
+    /// Taken so that service files of GitLab Runner work; it has no effect
+    #[arg(short = 'n', long, hide = true)]
+    pub service: Option<String>,
+    /// Taken so that service files of GitLab Runner work; the log goes to standard error
+    #[arg(long, hide = true, env = "LOG_SYSLOG")]
+    pub syslog: bool,
+}
+
+impl Run {
+    /// Options that were given and have no effect, to be told at start.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let given = [
+            ("--user", self.user.is_some()),
+            ("--service", self.service.is_some()),
+            ("--syslog", self.syslog),
+        ];
+        let given = given.into_iter().filter(|(_, is_given)| *is_given);
+        given.map(|(name, _)| name).collect()
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// Only the runner of this name
+    #[arg(short, long)]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every problem of the configuration; exit status 1 if there is one
+    Lint,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Print the plugins that were found, and why one cannot be used
+    List,
+}
+
+/// GitLab Runner's names; `panic` and `fatal` are read as `error`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    #[value(aliases = ["panic", "fatal"])]
+    Error,
+    #[value(alias = "warn")]
+    Warning,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people: time, level, message, fields; coloured on a terminal
+    Runner,
+    /// key=value
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// The completion script for `shell`.
+pub fn completion(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    let mut command = <Cli as clap::CommandFactory>::command();
+    clap_complete::generate(shell, &mut command, "fleetling", &mut script);
+    script
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn common_options_may_stand_before_and_after_the_command() {
+        for line in [
+            "fleetling -c a.toml --plugin-dir p --plugin-dir q --log-level warn run",
+            "fleetling run -c a.toml --plugin-dir p --plugin-dir q -l warning",
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(cli.common.config, Some("a.toml".into()), "{line}");
+            assert_eq!(
+                cli.common.plugin_dirs,
+                [PathBuf::from("p"), "q".into()],
+                "{line}"
+            );
+            assert_eq!(cli.common.level(), Some(LogLevel::Warning), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_service_file_of_gitlab_runner_works() {
+        let line = "gitlab-runner run --config /etc/gitlab-runner/config.toml --working-directory /home/gitlab-runner \
+                    --service gitlab-runner --user gitlab-runner";
+        let Command::Run(run) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("not run");
+        };
+        assert_eq!(run.working_directory, Some("/home/gitlab-runner".into()));
+        assert_eq!(run.without_effect(), ["--user", "--service"]);
+    }
+
+    #[test]
+    fn only_what_works_is_listed() {
+        let command = Cli::command();
+        let names: Vec<_> = command
+            .get_subcommands()
+            .map(|c| c.get_name().to_owned())
+            .collect();
+        assert_eq!(
+            names,
+            ["run", "verify", "list", "config", "plugin", "completion"]
+        );
+        let help = Cli::command().render_long_help().to_string();
+        assert!(help.contains("takes CI jobs from GitLab"), "{help}");
+    }
+
+    #[test]
+    fn completions_know_the_commands() {
+        let script = String::from_utf8(completion(clap_complete::Shell::Bash)).unwrap();
+        assert!(
+            script.contains("fleetling__run") || script.contains("fleetling__subcmd__run"),
+            "{script}"
+        );
+    }
+}

@@ -1,0 +1,291 @@
+//! One `[[runners]]` entry.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::{autoscaler, docker};
+use crate::config::raw::Table;
+use crate::config::scalars::{self, GoDuration};
+use crate::config::usable::{Runner, Shell};
+
+const OUTPUT_LIMIT_KIB: usize = 4096;
+const UNHEALTHY_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// `None` if the entry cannot be used at all; the sink may know further reasons why it must not be.
+pub(super) fn runner(
+    mut entry: Table<'_>,
+    index: usize,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Option<Runner> {
+    if !is_ours(&mut entry) {
+        // What other executors need is none of our business: one problem, not one for each of their keys.
+        return None;
+    }
+    let runner = ours(&mut entry, index, env);
+    not_yet(&mut entry);
+    entry.finish();
+    runner
+}
+
+/// Reads everything before it gives up, so that all problems are found.
+fn ours(
+    entry: &mut Table<'_>,
+    index: usize,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Option<Runner> {
+    let name = entry.string("name").unwrap_or_default();
+    let url = url(entry, env);
+    let token = token(entry, env);
+    let shell = shell(entry);
+    let docker = match entry.table("docker") {
+        Some(table) => Some(docker::docker(table)),
+        None => missing_table(entry, "docker"),
+    };
+    let autoscaler = match entry.table("autoscaler") {
+        Some(table) => autoscaler::autoscaler(table),
+        None => missing_table(entry, "autoscaler"),
+    };
+    let custom_build_dir_enabled = match entry.table("custom_build_dir") {
+        Some(mut table) => {
+            let enabled = table.boolean("enabled").unwrap_or(true);
+            table.finish();
+            enabled
+        }
+        None => true,
+    };
+    Some(Runner {
+        index,
+        name,
+        id: entry
+            .integer("id")
+            .and_then(|id| u64::try_from(id).ok())
+            .filter(|id| *id > 0),
+        limit: entry.count("limit"),
+        request_concurrency: entry.count("request_concurrency").max(1),
+        output_limit: match entry.count("output_limit") as usize {
+            0 => OUTPUT_LIMIT_KIB * 1024,
+            kib => kib.saturating_mul(1024),
+        },
+        unhealthy_requests_limit: or_default(entry.count("unhealthy_requests_limit"), 3),
+        unhealthy_interval: entry
+            .duration("unhealthy_interval")
+            .and_then(GoDuration::positive)
+            .unwrap_or(UNHEALTHY_INTERVAL),
+        job_status_final_update_retry_limit: or_default(
+            entry.count("job_status_final_update_retry_limit"),
+            10,
+        ),
+        builds_dir: entry
+            .text("builds_dir")
+            .unwrap_or_else(|| "/builds".to_owned()),
+        cache_dir: entry
+            .text("cache_dir")
+            .unwrap_or_else(|| "/cache".to_owned()),
+        clone_url: entry.text("clone_url"),
+        environment: environment(entry),
+        pre_get_sources_script: entry.text("pre_get_sources_script"),
+        post_get_sources_script: entry.text("post_get_sources_script"),
+        pre_build_script: entry.text("pre_build_script"),
+        post_build_script: entry.text("post_build_script"),
+        debug_trace_disabled: entry.is_true("debug_trace_disabled"),
+        safe_directory_checkout: entry.boolean("safe_directory_checkout").unwrap_or(true),
+        clean_git_config: entry.boolean("clean_git_config"),
+        shell: shell.unwrap_or(Shell::Bash),
+        feature_flags: entry.truth_map("feature_flags"),
+        custom_build_dir_enabled,
+        url: url?,
+        token: token?,
+        docker: docker?,
+        autoscaler: autoscaler?,
+    })
+}
+
+fn is_ours(entry: &mut Table<'_>) -> bool {
+    if !entry.has("executor") {
+        entry.refuse(
+            "executor",
+            r#"missing; write executor = "docker-autoscaler""#,
+        );
+        return false;
+    }
+    let executor = entry.string("executor");
+    match executor.as_deref() {
+        Some("docker-autoscaler") => return true,
+        Some(other) => entry.refuse(
+            "executor",
+            format!(r#"{other:?} is not run here; write "docker-autoscaler", or leave this entry to GitLab Runner"#),
+        ),
+        None => {}
+    }
+    false
+}
+
+fn missing_table<T>(entry: &Table<'_>, key: &str) -> Option<T> {
+    if !entry.has(key) {
+        entry.refuse(key, format!("missing; write a table [runners.{key}]"));
+    }
+    None
+}
+
+fn or_default(given: u32, default: u32) -> u32 {
+    if given == 0 { default } else { given }
+}
+
+/// A text with the environment's variables in place; those that are not set are told.
+fn expanded(
+    entry: &mut Table<'_>,
+    key: &'static str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Option<String> {
+    let written = entry.string(key)?;
+    let mut unset = Vec::new();
+    let text = scalars::expand(&written, env, |name| unset.push(name.to_owned()));
+    let text = text.trim().to_owned();
+    if text.is_empty() && !unset.is_empty() {
+        let names = unset.join(", ");
+        entry.refuse(
+            key,
+            format!("empty: the environment variable {names} is not set; set it for the manager"),
+        );
+        return None;
+    }
+    for name in unset {
+        entry.warn(
+            key,
+            format!("the environment variable {name} is not set and reads as nothing; set it for the manager"),
+        );
+    }
+    Some(text)
+}
+
+fn url(entry: &mut Table<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<url::Url> {
+    if !entry.has("url") {
+        entry.refuse(
+            "url",
+            r#"missing; write GitLab's address, such as url = "https://gitlab.com""#,
+        );
+        return None;
+    }
+    let written = expanded(entry, "url", env)?;
+    let trimmed = written.trim_end_matches('/');
+    let trimmed = trimmed.strip_suffix("/ci").unwrap_or(trimmed);
+    let parsed = url::Url::parse(trimmed)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if parsed.is_none() {
+        // Never quoted: an address may carry a password.
+        entry.refuse(
+            "url",
+            r#"no address of a GitLab; write it like "https://gitlab.com""#,
+        );
+    }
+    parsed
+}
+
+fn token(entry: &mut Table<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<SecretString> {
+    const NEXT: &str = "GitLab shows it once when a runner is created, and it begins with glrt-";
+    if !entry.has("token") {
+        entry.refuse(
+            "token",
+            format!("missing; write the runner's token: {NEXT}"),
+        );
+        return None;
+    }
+    let token = expanded(entry, "token", env)?;
+    if token.is_empty() {
+        entry.refuse("token", format!("empty; write the runner's token: {NEXT}"));
+        return None;
+    }
+    Some(SecretString::from(token))
+}
+
+fn shell(entry: &mut Table<'_>) -> Option<Shell> {
+    match entry.text("shell")?.as_str() {
+        "sh" => Some(Shell::Sh),
+        "bash" => Some(Shell::Bash),
+        other @ ("pwsh" | "powershell" | "cmd") => {
+            entry.refuse(
+                "shell",
+                format!(r#"{other:?} is not supported yet; write "sh" or "bash""#),
+            );
+            None
+        }
+        other => {
+            entry.refuse(
+                "shell",
+                format!(r#"{other:?} is no shell; write "sh" or "bash""#),
+            );
+            None
+        }
+    }
+}
+
+/// Split at the first `=`. An entry without one is dropped, as GitLab Runner does, but not silently.
+fn environment(entry: &mut Table<'_>) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for (index, variable) in entry.strings("environment").into_iter().enumerate() {
+        match variable.split_once('=') {
+            Some((key, value)) => all.push((key.to_owned(), value.to_owned())),
+            // The text may be half of a secret: only its place is told.
+            None => entry.warn(
+                "environment",
+                format!(
+                    r#"entry {} has no "=" and is dropped; write "KEY=VALUE""#,
+                    index + 1
+                ),
+            ),
+        }
+    }
+    all
+}
+
+/// Keys of GitLab Runner that are known and do nothing here yet, or need nothing.
+fn not_yet(entry: &mut Table<'_>) {
+    entry.without_effect(&[
+        "tls-ca-file",
+        "tls-cert-file",
+        "tls-key-file",
+        "labels",
+        "proxy_exec",
+        "prepare_timeout",
+        "get_sources_timeout",
+        "strict_check_interval",
+        "use_slot_cgroups",
+        "slot_cgroup_template",
+        "step_runner_image",
+        "artifact",
+        "referees",
+        "monitoring",
+        "experimental",
+        "token_expires_at",
+    ]);
+    if let Some(mut cache) = entry.table("cache") {
+        if cache.text("Type").is_some() {
+            cache.warn(
+                "Type",
+                "there is no cache yet; jobs run without it and say so in their log",
+            );
+        }
+        cache.accept(&[
+            "Path",
+            "Shared",
+            "MaxUploadedArchiveSize",
+            "s3",
+            "gcs",
+            "azure",
+        ]);
+        cache.finish();
+    }
+    // Tables of other executors, which GitLab Runner ignores here too.
+    entry.accept(&[
+        "token_obtained_at",
+        "instance",
+        "machine",
+        "ssh",
+        "parallels",
+        "virtualbox",
+        "kubernetes",
+        "custom",
+    ]);
+}
