@@ -101,6 +101,8 @@ pub struct Survey {
     pub settled: bool,
     /// Absent twice, or said to be gone.
     pub lost: Vec<InstanceId>,
+    /// Not listed for the first time, or (false) listed again.
+    pub missing: Vec<(InstanceId, bool)>,
     pub changed: Vec<(InstanceId, InstanceState)>,
     pub appeared: Vec<(InstanceId, InstanceState)>,
 }
@@ -438,6 +440,7 @@ impl<P: Preparation> Provisioner<P> {
             notices,
             settled: reading.quiet && reading.mutations_begun == self.mutations_begun,
             lost: change.lost,
+            missing: change.missing,
             changed: change.changed,
             appeared: change.appeared,
         }))

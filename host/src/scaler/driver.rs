@@ -29,12 +29,15 @@ use super::status::{AcquireFailure, FleetEvent, Health, Instances, NoCapacity, S
 use super::throttle::Throttle;
 use crate::config::usable::Autoscaler;
 use crate::fleet::group::{Group, IncreaseRequest, InstanceGroup, InstanceId};
-use crate::fleet::instance::{Cause, Phase, RemovalReason};
+use crate::fleet::instance::{Phase, RemovalReason};
 use crate::fleet::provisioner::{Order, Provisioner, Report, Rhythm};
 use crate::fleet::ready::{Machine, Preparation};
 use crate::store::Store;
 
+mod drain;
 mod survey;
+
+use drain::Draining;
 
 /// How long an instance may be without a connection while the cloud lists it as running.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(60);
@@ -62,12 +65,6 @@ impl<M> Drop for Attached<M> {
     fn drop(&mut self) {
         self.watching.abort();
     }
-}
-
-struct Draining {
-    for_good: bool,
-    deadline: Instant,
-    done: Vec<oneshot::Sender<()>>,
 }
 
 /// What is done once the record is written.
@@ -238,8 +235,8 @@ impl<P: Preparation> Driver<P> {
             }
             wake = self.turn(now());
             self.write().await;
-            self.act();
             self.publish();
+            self.act();
             if self.is_drained(now()) {
                 return self.close().await;
             }
@@ -562,68 +559,6 @@ impl<P: Preparation> Driver<P> {
             *published = status;
             differs
         });
-    }
-
-    fn begin_drain(&mut self, for_good: bool, done: oneshot::Sender<()>, now: Instant) {
-        let interval = self.autoscaler.shutdown_deletion_interval;
-        let patience = interval.saturating_mul(self.autoscaler.shutdown_deletion_retries.max(1));
-        for (_, waiter) in self.waiters.drain() {
-            let _ = waiter.send(Err(AcquireFailure::ShuttingDown));
-        }
-        let draining = self.draining.get_or_insert(Draining {
-            for_good,
-            deadline: now + patience,
-            done: Vec::new(),
-        });
-        draining.for_good |= for_good;
-        draining.done.push(done);
-        if for_good {
-            self.doom_ours(now);
-        }
-        self.order(Order::RetryDeletionAfter(interval));
-    }
-
-    /// Every instance of ours goes once no job holds it.
-    fn doom_ours(&mut self, now: Instant) {
-        let ours: Vec<InstanceId> = self
-            .ledger
-            .entries()
-            .filter(|entry| entry.instance.cause() == Cause::Requested)
-            .map(|entry| entry.instance.id().clone())
-            .collect();
-        for id in ours {
-            self.ledger.doom(&id, RemovalReason::Shutdown, now);
-        }
-    }
-
-    fn is_drained(&self, now: Instant) -> bool {
-        let Some(draining) = &self.draining else {
-            return false;
-        };
-        let undecided = || {
-            let mut entries = self.ledger.entries();
-            entries.any(|e| e.is_doomed() && !e.is_leaving() && e.instance.jobs() == 0)
-        };
-        let coming = draining.for_good && self.ledger.coming() > 0;
-        let done = !self.surveyed || !(coming || undecided());
-        if !done && now >= draining.deadline {
-            warn!("instances may be left: their deletion was not accepted in time");
-        }
-        done || now >= draining.deadline
-    }
-
-    async fn close(mut self) {
-        let Some(draining) = self.draining.take() else {
-            return;
-        };
-        let (done, closed) = oneshot::channel();
-        let for_good = draining.for_good;
-        if self.orders.send(Order::Shutdown { for_good, done }).is_ok() {
-            let _ = closed.await;
-        }
-        for waiting in draining.done {
-            let _ = waiting.send(());
-        }
     }
 }
 

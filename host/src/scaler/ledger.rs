@@ -11,7 +11,6 @@
 //! goes through [`Ledger::touch`], which mends counts and indexes by the difference, so that a decision costs what
 //! changed and not what exists.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -19,19 +18,16 @@ use super::balance::{Balance, TargetDiffers};
 use crate::fleet::group::{InstanceId, InstanceState};
 use crate::fleet::instance::{Cause, Instance, Phase, RemovalReason};
 
+mod entry;
+
+pub use entry::{Counts, Entry, Shape};
+use entry::{PlaceKey, Share, Slot, count};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReservationId(pub u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AcquisitionId(pub u64);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Slot {
-    /// Its connection is down.
-    Closed,
-    Open,
-    Taken(AcquisitionId),
-}
 
 /// A slot given to a waiting reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,94 +36,6 @@ pub struct Grant {
     pub acquisition: AcquisitionId,
     pub instance: InstanceId,
     pub slot: u32,
-}
-
-#[derive(Clone, Debug)]
-pub struct Entry {
-    pub instance: Instance,
-    slots: Vec<Slot>,
-    /// When it last became free of jobs while ready.
-    idle_since: Option<Instant>,
-    /// To be removed as soon as no job holds it.
-    doomed: Option<RemovalReason>,
-    /// The cloud is ending it, or accepted to: it no longer counts towards `wanted`.
-    leaving: bool,
-    /// `wanted` was lowered for it.
-    settled: bool,
-    down_since: Option<Instant>,
-}
-
-impl Entry {
-    pub fn is_doomed(&self) -> bool {
-        self.doomed.is_some()
-    }
-
-    /// Whether our own request to delete it was accepted, or the cloud is ending it.
-    pub fn is_leaving(&self) -> bool {
-        self.leaving
-    }
-}
-
-/// Sums over all instances, in slots where a name says so.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    phases: [u32; Phase::ALL.len()],
-    /// Slots with a job.
-    pub in_use: u32,
-    /// Slots that a job could take at once.
-    pub available: u32,
-    /// Slots, free now or once their instance is ready, that will take a job.
-    pub supply: u32,
-    /// Instances that count towards `wanted`.
-    pub live: u32,
-    /// Instances in the group that do not: not requested, and not leaving.
-    pub extra: u32,
-    /// Everything that exists in the cloud, the leaving ones included.
-    pub instances: u32,
-}
-
-impl Counts {
-    pub fn in_phase(&self, phase: Phase) -> u32 {
-        self.phases[phase as usize]
-    }
-}
-
-type PlaceKey = (Reverse<u32>, Reverse<Instant>, InstanceId);
-
-/// What one instance adds to counts and indexes.
-struct Share {
-    phase: Phase,
-    in_use: u32,
-    available: u32,
-    supply: u32,
-    live: bool,
-    extra: bool,
-    place: Option<PlaceKey>,
-    idle: Option<(Instant, InstanceId)>,
-    doomed: Option<(InstanceId, RemovalReason)>,
-    down: Option<(Instant, InstanceId)>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    /// Slots of an instance, at least 1.
-    pub capacity_per_instance: u32,
-    /// 0 is unlimited.
-    pub max_use_count: u32,
-}
-
-impl Shape {
-    /// How many jobs at once a fresh instance can serve.
-    pub fn slots_of_new(self) -> u32 {
-        self.capacity_per_instance.min(self.uses_left(0))
-    }
-
-    fn uses_left(self, used: u32) -> u32 {
-        match self.max_use_count {
-            0 => u32::MAX,
-            max => max.saturating_sub(used),
-        }
-    }
 }
 
 pub struct Ledger {
@@ -201,7 +109,9 @@ impl Ledger {
 
     /// Slots of the supply that an instance is.
     pub fn slots_offered(&self, id: &InstanceId) -> u32 {
-        self.fleet.get(id).map_or(0, |e| self.share(e).supply)
+        self.fleet
+            .get(id)
+            .map_or(0, |e| Share::of(self.shape, e).supply)
     }
 
     /// Instances that must go and hold no job.
@@ -359,6 +269,12 @@ impl Ledger {
         self.touch(id, |entry| entry.instance.cloud = state);
     }
 
+    /// The last snapshot did not list it: until the next one decides, it takes no job, and what the group may have put
+    /// in its place counts as requested.
+    pub fn set_missing(&mut self, id: &InstanceId, missing: bool) {
+        self.touch(id, |entry| entry.missing = missing);
+    }
+
     /// Opens or closes a slot that no job holds, by its connection's state.
     pub fn set_slot(&mut self, id: &InstanceId, slot: u32, up: bool) {
         self.touch(id, |entry| {
@@ -433,7 +349,7 @@ impl Ledger {
         let lost = self.lose_jobs(id);
         self.leave(id);
         if let Some(entry) = self.fleet.remove(id) {
-            let share = self.share(&entry);
+            let share = Share::of(self.shape, &entry);
             self.apply(share, false);
         }
         lost
@@ -518,9 +434,10 @@ impl Ledger {
             leaving: false,
             settled: false,
             down_since: None,
+            missing: false,
         };
         self.gone(&id);
-        let share = self.share(&entry);
+        let share = Share::of(self.shape, &entry);
         self.apply(share, true);
         self.fleet.insert(id, entry);
     }
@@ -528,54 +445,13 @@ impl Ledger {
     /// Changes one instance and mends counts and indexes by the difference.
     fn touch<R>(&mut self, id: &InstanceId, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
         let mut entry = self.fleet.remove(id)?;
-        let before = self.share(&entry);
+        let before = Share::of(self.shape, &entry);
         let result = change(&mut entry);
-        let after = self.share(&entry);
+        let after = Share::of(self.shape, &entry);
         self.apply(before, false);
         self.apply(after, true);
         self.fleet.insert(id.clone(), entry);
         Some(result)
-    }
-
-    fn share(&self, entry: &Entry) -> Share {
-        let instance = &entry.instance;
-        let phase = instance.phase();
-        let id = instance.id();
-        let doomed = entry.doomed.is_some() || entry.leaving;
-        let uses = self.shape.uses_left(instance.use_count());
-        let free = self.shape.capacity_per_instance - instance.jobs();
-        let open = count(entry.slots.iter().filter(|s| **s == Slot::Open).count());
-        let serves = matches!(phase, Phase::Ready | Phase::InUse) && !doomed;
-        let will_serve = serves
-            || (matches!(phase, Phase::Listed | Phase::Preparing)
-                && !doomed
-                && instance.cause() == Cause::Requested);
-        let available = if serves { open.min(uses) } else { 0 };
-        let since = entry.idle_since.unwrap_or(instance.first_seen());
-        let requested = instance.cause() == Cause::Requested;
-        let removable = instance.jobs() == 0 && phase != Phase::Removing;
-        Share {
-            phase,
-            in_use: instance.jobs(),
-            available,
-            supply: if will_serve { free.min(uses) } else { 0 },
-            live: requested && !entry.leaving,
-            extra: !requested && !entry.leaving,
-            place: (available > 0).then(|| (Reverse(instance.jobs()), Reverse(since), id.clone())),
-            idle: entry
-                .idle_since
-                .filter(|_| phase == Phase::Ready && !doomed)
-                .map(|since| (since, id.clone())),
-            doomed: entry
-                .doomed
-                .clone()
-                .filter(|_| removable)
-                .map(|reason| (id.clone(), reason)),
-            down: entry
-                .down_since
-                .filter(|_| serves)
-                .map(|since| (since, id.clone())),
-        }
     }
 
     fn apply(&mut self, share: Share, add: bool) {
@@ -603,19 +479,6 @@ impl Ledger {
     }
 }
 
-impl Entry {
-    fn doom(&mut self, reason: RemovalReason, now: Instant) {
-        if self.doomed.is_none() {
-            self.doomed = Some(reason);
-        }
-        if self.instance.phase() == Phase::InUse {
-            let moved = self.instance.become_(Phase::Draining);
-            debug_assert!(moved.is_ok(), "an instance in use may drain");
-        }
-        self.idle_since = self.idle_since.or(Some(now));
-    }
-}
-
 fn index<K: Ord>(set: &mut BTreeSet<K>, key: Option<K>, add: bool) {
     if let Some(key) = key {
         if add {
@@ -625,11 +488,3 @@ fn index<K: Ord>(set: &mut BTreeSet<K>, key: Option<K>, add: bool) {
         }
     }
 }
-
-/// Fleets are far smaller than 2³².
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests;

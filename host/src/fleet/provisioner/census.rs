@@ -127,6 +127,7 @@ impl<M> Seen<M> {
 /// What a snapshot changed, and machines whose every wait ends now, each with the reason.
 pub(super) struct Change<M> {
     pub(super) lost: Vec<InstanceId>,
+    pub(super) missing: Vec<(InstanceId, bool)>,
     pub(super) changed: Vec<(InstanceId, InstanceState)>,
     pub(super) appeared: Vec<(InstanceId, InstanceState)>,
     pub(super) ended: Vec<(Arc<M>, String)>,
@@ -169,6 +170,7 @@ impl<M> Census<M> {
     pub(super) fn compare(&mut self, listed: Vec<Listed>, number: u64) -> Change<M> {
         let mut change = Change {
             lost: Vec::new(),
+            missing: Vec::new(),
             changed: Vec::new(),
             appeared: Vec::new(),
             ended: Vec::new(),
@@ -185,7 +187,9 @@ impl<M> Census<M> {
                 }
                 Some(seen) => {
                     seen.last_listed = number;
-                    seen.misses = 0;
+                    if std::mem::take(&mut seen.misses) > 0 {
+                        change.missing.push((one.id.clone(), false));
+                    }
                     seen.memo.send_if_modified(|memo| {
                         let differs = *memo != one.memo;
                         memo.clone_from(&one.memo);
@@ -206,6 +210,8 @@ impl<M> Census<M> {
                     let why = "the cloud does not list the instance any more".to_owned();
                     change.ended.extend(seen.machine.take().map(|m| (m, why)));
                     change.lost.push(id.clone());
+                } else {
+                    change.missing.push((id.clone(), true));
                 }
             }
         }

@@ -172,6 +172,9 @@ impl<P: Preparation> Driver<P> {
             info!(instance = %id, "instance gone");
             self.tell(FleetEvent::Gone { instance: id });
         }
+        for (id, missing) in survey.missing {
+            self.ledger.set_missing(&id, missing);
+        }
         for (id, state) in survey.changed {
             self.state_changed(&id, state, now);
         }

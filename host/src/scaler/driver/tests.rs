@@ -1,232 +1,22 @@
 //! Driver and provisioner together, in virtual time, against a group and a preparation that are made up.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use async_trait::async_trait;
 use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::config::usable;
-use crate::fleet::group::{
-    CallFailure, Connection, IncreaseOutcome, InstanceRef, InstanceState, Listed, Problem,
-    ProblemKind, Removal, Snapshot,
-};
-use crate::fleet::ready::{Authorise, NotReady, Occupation};
+use crate::fleet::group::{CallFailure, Problem, ProblemKind};
+
+mod cloud;
+
+use cloud::{Cloud, FakeGroup, Preparing};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A cloud with a target, like an Auto Scaling group: it replaces what is lost by itself.
-#[derive(Default)]
-struct Cloud {
-    instances: BTreeMap<InstanceId, InstanceState>,
-    target: u32,
-    next: u32,
-    most: usize,
-    decreased: Vec<InstanceId>,
-    increases: Vec<u32>,
-    /// Answers the next calls get instead.
-    open_fails: Option<Problem>,
-    increase_fails: Vec<CallFailure>,
-    /// Whether a failing increase takes effect all the same.
-    acts_anyway: bool,
-}
-
-struct Group1 {
-    cloud: Mutex<Cloud>,
-    granted: watch::Sender<u64>,
-}
-
-impl Cloud {
-    fn fill(&mut self) {
-        let live = self
-            .instances
-            .values()
-            .filter(|s| **s == InstanceState::Running)
-            .count();
-        for _ in live..self.target as usize {
-            self.next += 1;
-            let id = InstanceId(format!("i-{:04}", self.next));
-            self.instances.insert(id, InstanceState::Running);
-        }
-        self.most = self.most.max(self.instances.len());
-    }
-}
-
-impl Group1 {
-    fn cloud(&self) -> std::sync::MutexGuard<'_, Cloud> {
-        self.cloud.lock().unwrap()
-    }
-}
-
-#[async_trait]
-impl InstanceGroup for Group1 {
-    async fn open(&self) -> Result<Group, CallFailure> {
-        sleep(SECOND / 10).await;
-        match self.cloud().open_fails.clone() {
-            Some(problem) => Err(CallFailure::Refused(problem)),
-            None => Ok(Group {
-                id: "fake/one".into(),
-                max_size: None,
-                owner: None,
-                notices: Vec::new(),
-            }),
-        }
-    }
-
-    async fn update(&self) -> Result<Snapshot, CallFailure> {
-        sleep(SECOND / 10).await;
-        let mut cloud = self.cloud();
-        let listed = |(id, state): (&InstanceId, &InstanceState)| Listed {
-            id: id.clone(),
-            state: *state,
-            created_at: None,
-            pool: None,
-            generation: None,
-            interruption: None,
-            reason: None,
-            request: None,
-            memo: String::new(),
-            extras: Vec::new(),
-        };
-        let instances = cloud.instances.iter().map(listed).collect();
-        // What was terminating is gone the next time.
-        cloud
-            .instances
-            .retain(|_, state| *state != InstanceState::Deleting);
-        cloud.fill();
-        let target = Some(cloud.target);
-        Ok(Snapshot {
-            instances,
-            target,
-            ..Snapshot::default()
-        })
-    }
-
-    async fn increase(&self, request: IncreaseRequest) -> Result<IncreaseOutcome, CallFailure> {
-        sleep(SECOND / 2).await;
-        let mut cloud = self.cloud();
-        cloud.increases.push(request.count);
-        let failure = cloud.increase_fails.pop();
-        if failure.is_none() || cloud.acts_anyway {
-            cloud.target += request.count;
-            cloud.fill();
-        }
-        match failure {
-            Some(failure) => Err(failure),
-            None => Ok(IncreaseOutcome {
-                accepted: request.count,
-                ..Default::default()
-            }),
-        }
-    }
-
-    async fn decrease(&self, instances: Vec<InstanceRef>) -> Result<Vec<Removal>, CallFailure> {
-        assert!(instances.len() <= 50);
-        sleep(SECOND / 2).await;
-        let mut cloud = self.cloud();
-        Ok(instances
-            .into_iter()
-            .map(|of| {
-                match cloud
-                    .instances
-                    .insert(of.id.clone(), InstanceState::Deleting)
-                {
-                    Some(InstanceState::Running) => {
-                        cloud.target -= 1;
-                        cloud.decreased.push(of.id);
-                        Removal::Accepted
-                    }
-                    _ => Removal::Gone,
-                }
-            })
-            .collect())
-    }
-
-    async fn connect_info(&self, _: InstanceRef) -> Result<Connection, CallFailure> {
-        Err(CallFailure::NotCalled("not needed here".into()))
-    }
-
-    async fn heartbeat(&self, _: InstanceRef) -> Result<(), CallFailure> {
-        Ok(())
-    }
-
-    async fn shutdown(&self, _: bool) -> Result<(), CallFailure> {
-        Ok(())
-    }
-
-    fn granted(&self) -> watch::Receiver<u64> {
-        self.granted.subscribe()
-    }
-}
-
-struct Fake {
-    up: AtomicBool,
-    gone: Mutex<Option<String>>,
-    changes: watch::Sender<u64>,
-}
-
-#[async_trait]
-impl Machine for Fake {
-    fn slot_is_up(&self, _: u32) -> bool {
-        self.up.load(Ordering::SeqCst)
-    }
-
-    fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-
-    fn gone(&self, reason: String) {
-        *self.gone.lock().unwrap() = Some(reason);
-    }
-
-    async fn heartbeat(&self) -> Result<(), String> {
-        Ok(())
-    }
-
-    async fn close(&self) {}
-}
-
-#[derive(Default)]
-struct Preparing {
-    foreign: AtomicBool,
-    broken: AtomicBool,
-}
-
-#[async_trait]
-impl Preparation for Preparing {
-    type Machine = Fake;
-
-    async fn prepare(
-        &self,
-        _: InstanceId,
-        _: Arc<dyn Authorise>,
-        _: u32,
-    ) -> Result<Arc<Fake>, NotReady> {
-        sleep(3 * SECOND).await;
-        if self.broken.load(Ordering::SeqCst) {
-            return Err(NotReady::Failed("the ready command exited with 1".into()));
-        }
-        Ok(Arc::new(Fake {
-            up: AtomicBool::new(true),
-            gone: Mutex::new(None),
-            changes: watch::Sender::new(0),
-        }))
-    }
-
-    async fn inspect(&self, _: InstanceId, _: Arc<dyn Authorise>) -> Result<Occupation, NotReady> {
-        sleep(SECOND).await;
-        Ok(match self.foreign.load(Ordering::SeqCst) {
-            true => Occupation::Foreign(vec!["runner-x-build".into()]),
-            false => Occupation::Idle,
-        })
-    }
-}
-
 struct House {
-    group: Arc<Group1>,
+    group: Arc<FakeGroup>,
     preparation: Arc<Preparing>,
     store: Store,
     scaler: Scaler<Preparing>,
@@ -280,7 +70,7 @@ fn autoscaler(idle_count: u32, max_instances: u32) -> Autoscaler {
     }
 }
 
-fn start(group: Arc<Group1>, store: Store, autoscaler: Autoscaler) -> House {
+fn start(group: Arc<FakeGroup>, store: Store, autoscaler: Autoscaler) -> House {
     let preparation = Arc::new(Preparing::default());
     let (scaler, _) = Scaler::start(ScalerOptions {
         group: group.clone(),
@@ -299,14 +89,14 @@ fn start(group: Arc<Group1>, store: Store, autoscaler: Autoscaler) -> House {
     }
 }
 
-fn group_of(standing: u32) -> Arc<Group1> {
+fn group_of(standing: u32) -> Arc<FakeGroup> {
     let mut cloud = Cloud {
         target: standing,
         ..Cloud::default()
     };
     cloud.fill();
-    Arc::new(Group1 {
-        cloud: Mutex::new(cloud),
+    Arc::new(FakeGroup {
+        cloud: std::sync::Mutex::new(cloud),
         granted: watch::Sender::new(0),
     })
 }
@@ -379,7 +169,7 @@ async fn twelve_jobs_on_the_documented_configuration() {
     used.dedup();
     assert_eq!(used.len(), 12, "each job had an instance of its own");
     let restored = house.until("five idle again", |s| {
-        s.available == 5 && s.instances.removing == 0
+        s.in_use == 0 && s.available == 5 && s.instances.removing == 0
     });
     timeout(60 * SECOND, restored).await.unwrap();
     let mut decreased = house.group.cloud().decreased.clone();
@@ -412,7 +202,9 @@ async fn an_instance_that_dies_under_its_job_is_replaced_once() {
     let house = house(autoscaler(1, 10));
     let acquisition = house.job().await;
     house
-        .until("one idle beside the job", |s| s.available == 1)
+        .until("one idle beside the job", |s| {
+            s.in_use == 1 && s.available == 1
+        })
         .await;
     let before = house.group.cloud().increases.clone();
     {
