@@ -1,0 +1,221 @@
+//! A made-up group, preparation and machine.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use tokio::time::sleep;
+
+use super::*;
+use crate::fleet::group::{
+    Connection, IncreaseOutcome, InstanceRef, InstanceState, Listed, Removal, Snapshot,
+};
+use crate::fleet::ready::{Authorise, NotReady, Occupation};
+
+/// A cloud with a target, like an Auto Scaling group: it replaces what is lost by itself.
+#[derive(Default)]
+pub(super) struct Cloud {
+    pub(super) instances: BTreeMap<InstanceId, InstanceState>,
+    pub(super) target: u32,
+    pub(super) next: u32,
+    pub(super) most: usize,
+    pub(super) decreased: Vec<InstanceId>,
+    pub(super) increases: Vec<u32>,
+    /// Answers the next calls get instead.
+    pub(super) open_fails: Option<Problem>,
+    pub(super) increase_fails: Vec<CallFailure>,
+    /// Whether a failing increase takes effect all the same.
+    pub(super) acts_anyway: bool,
+}
+
+pub(super) struct FakeGroup {
+    pub(super) cloud: Mutex<Cloud>,
+    pub(super) granted: watch::Sender<u64>,
+}
+
+impl Cloud {
+    pub(super) fn fill(&mut self) {
+        let live = self
+            .instances
+            .values()
+            .filter(|s| **s == InstanceState::Running)
+            .count();
+        for _ in live..self.target as usize {
+            self.next += 1;
+            let id = InstanceId(format!("i-{:04}", self.next));
+            self.instances.insert(id, InstanceState::Running);
+        }
+        self.most = self.most.max(self.instances.len());
+    }
+}
+
+impl FakeGroup {
+    pub(super) fn cloud(&self) -> std::sync::MutexGuard<'_, Cloud> {
+        self.cloud.lock().unwrap()
+    }
+}
+
+#[async_trait]
+impl InstanceGroup for FakeGroup {
+    async fn open(&self) -> Result<Group, CallFailure> {
+        sleep(SECOND / 10).await;
+        match self.cloud().open_fails.clone() {
+            Some(problem) => Err(CallFailure::Refused(problem)),
+            None => Ok(Group {
+                id: "fake/one".into(),
+                max_size: None,
+                owner: None,
+                notices: Vec::new(),
+            }),
+        }
+    }
+
+    async fn update(&self) -> Result<Snapshot, CallFailure> {
+        sleep(SECOND / 10).await;
+        let mut cloud = self.cloud();
+        let listed = |(id, state): (&InstanceId, &InstanceState)| Listed {
+            id: id.clone(),
+            state: *state,
+            created_at: None,
+            pool: None,
+            generation: None,
+            interruption: None,
+            reason: None,
+            request: None,
+            memo: String::new(),
+            extras: Vec::new(),
+        };
+        let instances = cloud.instances.iter().map(listed).collect();
+        // What was terminating is gone the next time.
+        cloud
+            .instances
+            .retain(|_, state| *state != InstanceState::Deleting);
+        cloud.fill();
+        let target = Some(cloud.target);
+        Ok(Snapshot {
+            instances,
+            target,
+            ..Snapshot::default()
+        })
+    }
+
+    async fn increase(&self, request: IncreaseRequest) -> Result<IncreaseOutcome, CallFailure> {
+        sleep(SECOND / 2).await;
+        let mut cloud = self.cloud();
+        cloud.increases.push(request.count);
+        let failure = cloud.increase_fails.pop();
+        if failure.is_none() || cloud.acts_anyway {
+            cloud.target += request.count;
+            cloud.fill();
+        }
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(IncreaseOutcome {
+                accepted: request.count,
+                ..Default::default()
+            }),
+        }
+    }
+
+    async fn decrease(&self, instances: Vec<InstanceRef>) -> Result<Vec<Removal>, CallFailure> {
+        assert!(instances.len() <= 50);
+        sleep(SECOND / 2).await;
+        let mut cloud = self.cloud();
+        Ok(instances
+            .into_iter()
+            .map(|of| {
+                match cloud
+                    .instances
+                    .insert(of.id.clone(), InstanceState::Deleting)
+                {
+                    Some(InstanceState::Running) => {
+                        cloud.target -= 1;
+                        cloud.decreased.push(of.id);
+                        Removal::Accepted
+                    }
+                    _ => Removal::Gone,
+                }
+            })
+            .collect())
+    }
+
+    async fn connect_info(&self, _: InstanceRef) -> Result<Connection, CallFailure> {
+        Err(CallFailure::NotCalled("not needed here".into()))
+    }
+
+    async fn heartbeat(&self, _: InstanceRef) -> Result<(), CallFailure> {
+        Ok(())
+    }
+
+    async fn shutdown(&self, _: bool) -> Result<(), CallFailure> {
+        Ok(())
+    }
+
+    fn granted(&self) -> watch::Receiver<u64> {
+        self.granted.subscribe()
+    }
+}
+
+pub(super) struct Fake {
+    pub(super) up: AtomicBool,
+    pub(super) gone: Mutex<Option<String>>,
+    pub(super) changes: watch::Sender<u64>,
+}
+
+#[async_trait]
+impl Machine for Fake {
+    fn slot_is_up(&self, _: u32) -> bool {
+        self.up.load(Ordering::SeqCst)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn gone(&self, reason: String) {
+        *self.gone.lock().unwrap() = Some(reason);
+    }
+
+    async fn heartbeat(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn close(&self) {}
+}
+
+#[derive(Default)]
+pub(super) struct Preparing {
+    pub(super) foreign: AtomicBool,
+    pub(super) broken: AtomicBool,
+}
+
+#[async_trait]
+impl Preparation for Preparing {
+    type Machine = Fake;
+
+    async fn prepare(
+        &self,
+        _: InstanceId,
+        _: Arc<dyn Authorise>,
+        _: u32,
+    ) -> Result<Arc<Fake>, NotReady> {
+        sleep(3 * SECOND).await;
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(NotReady::Failed("the ready command exited with 1".into()));
+        }
+        Ok(Arc::new(Fake {
+            up: AtomicBool::new(true),
+            gone: Mutex::new(None),
+            changes: watch::Sender::new(0),
+        }))
+    }
+
+    async fn inspect(&self, _: InstanceId, _: Arc<dyn Authorise>) -> Result<Occupation, NotReady> {
+        sleep(SECOND).await;
+        Ok(match self.foreign.load(Ordering::SeqCst) {
+            true => Occupation::Foreign(vec!["runner-x-build".into()]),
+            false => Occupation::Idle,
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! Which policy holds now: the last whose period contains the minute; pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::period::{BadPeriod, Period};
+use crate::config::usable::Policy;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadSchedule {
+    #[error(transparent)]
+    Period(#[from] BadPeriod),
+    #[error("timezone {0:?} is not known; an IANA name such as \"Europe/Berlin\" is needed")]
+    Timezone(String),
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    /// None at all means always.
+    periods: Vec<Period>,
+    zone: TimeZone,
+    policy: Policy,
+}
+
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    entries: Vec<Entry>,
+    none: Policy,
+}
+
+impl Schedule {
+    /// `system` is the time zone of policies that name none.
+    pub fn new(policies: &[Policy], system: &TimeZone) -> Result<Self, BadSchedule> {
+        let entries = policies
+            .iter()
+            .map(|policy| {
+                let periods = policy.periods.iter().map(|p| Period::parse(p));
+                Ok(Entry {
+                    periods: periods.collect::<Result<_, _>>()?,
+                    zone: match policy.timezone.as_deref() {
+                        None | Some("") => system.clone(),
+                        Some(name) => {
+                            TimeZone::get(name).map_err(|_| BadSchedule::Timezone(name.into()))?
+                        }
+                    },
+                    policy: policy.clone(),
+                })
+            })
+            .collect::<Result<_, BadSchedule>>()?;
+        Ok(Self {
+            entries,
+            none: no_policy(),
+        })
+    }
+
+    pub fn at(&self, now: Timestamp) -> &Policy {
+        self.entries
+            .iter()
+            .rev()
+            .find(|entry| entry.holds(now))
+            .map_or(&self.none, |entry| &entry.policy)
+    }
+
+    /// Whether the policy may differ from one minute to the next.
+    pub fn changes(&self) -> bool {
+        self.entries.iter().any(|e| !e.periods.is_empty())
+    }
+}
+
+impl Entry {
+    fn holds(&self, now: Timestamp) -> bool {
+        let local = self.zone.to_datetime(now);
+        self.periods.is_empty() || self.periods.iter().any(|period| period.contains(local))
+    }
+}
+
+/// What holds when no policy does: nothing idle, and what is idle may stay for five minutes.
+fn no_policy() -> Policy {
+    Policy {
+        periods: Vec::new(),
+        timezone: None,
+        idle_count: 0,
+        idle_time: Duration::from_secs(300),
+        scale_factor: 0.0,
+        scale_factor_limit: 0,
+        preemptive_mode: false,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn policy(periods: &[&str], timezone: Option<&str>, idle_count: u32) -> Policy {
+        Policy {
+            periods: periods.iter().map(ToString::to_string).collect(),
+            timezone: timezone.map(Into::into),
+            idle_count,
+            ..no_policy()
+        }
+    }
+
+    #[test]
+    fn the_last_that_matches_wins_and_none_is_nothing_idle() {
+        let policies = [
+            policy(&["* 6-20 * * *"], Some("UTC"), 1),
+            policy(&["* 8-9 * * *", "* 12 * * *"], Some("UTC"), 5),
+        ];
+        let schedule = Schedule::new(&policies, &TimeZone::UTC).unwrap();
+        for (at, idle) in [
+            ("07:59", 1),
+            ("08:00", 5),
+            ("10:00", 1),
+            ("12:30", 5),
+            ("21:00", 0),
+        ] {
+            let now: Timestamp = format!("2026-11-23T{at}:00Z").parse().unwrap();
+            assert_eq!(schedule.at(now).idle_count, idle, "{at}");
+        }
+        let night = schedule.at("2026-11-23T03:00:00Z".parse().unwrap());
+        assert_eq!(night.idle_time, Duration::from_secs(300));
+    }
+
+    #[test]
+    fn a_policy_has_its_own_clock() {
+        let policies = [policy(&["* 8 * * *"], Some("America/New_York"), 3)];
+        let schedule = Schedule::new(&policies, &TimeZone::UTC).unwrap();
+        assert_eq!(
+            schedule
+                .at("2026-07-01T12:10:00Z".parse().unwrap())
+                .idle_count,
+            3
+        );
+        assert_eq!(
+            schedule
+                .at("2026-07-01T08:10:00Z".parse().unwrap())
+                .idle_count,
+            0
+        );
+    }
+
+    #[test]
+    fn no_period_is_always_and_never_changes() {
+        let schedule = Schedule::new(&[policy(&[], None, 2)], &TimeZone::UTC).unwrap();
+        assert_eq!(schedule.at(Timestamp::UNIX_EPOCH).idle_count, 2);
+        assert!(!schedule.changes());
+    }
+
+    #[test]
+    fn an_unknown_timezone_is_named() {
+        let bad = Schedule::new(&[policy(&[], Some("Mars/Olympus"), 2)], &TimeZone::UTC);
+        assert_eq!(
+            bad.unwrap_err().to_string(),
+            "timezone \"Mars/Olympus\" is not known; an IANA name such as \"Europe/Berlin\" is needed"
+        );
+    }
+}
