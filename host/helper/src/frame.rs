@@ -150,15 +150,8 @@ impl std::fmt::Display for FrameError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::TooLong { limit } => write!(f, "a frame is longer than {limit} bytes"),
-            // A parser's message quotes the text it met; only its place is safe to show.
-            Self::Malformed(e) => {
-                write!(
-                    f,
-                    "a frame is malformed at column {} ({:?})",
-                    e.column(),
-                    e.classify()
-                )
-            }
+            // A parser's message quotes the text it met, which may be secret; its class is safe to show.
+            Self::Malformed(e) => write!(f, "a frame is malformed ({:?})", e.classify()),
             Self::Version { theirs } => {
                 write!(
                     f,

@@ -126,9 +126,9 @@ fn what_is_refused_is_named() {
         ),
         (
             "{\"v\":1,\"kind\":\"ack\"}\n",
-            "a frame is malformed at column 20 (Data)",
+            "a frame is malformed (Data)",
         ),
-        ("hello\n", "a frame is malformed at column 1 (Syntax)"),
+        ("hello\n", "a frame is malformed (Syntax)"),
     ];
     for (line, expected) in cases {
         assert_eq!(one(line).unwrap_err().to_string(), expected, "{line}");
