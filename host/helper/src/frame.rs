@@ -133,7 +133,8 @@ impl FromHelper {
     }
 }
 
-/// Why bytes are not a frame. After one the stream cannot be trusted any more: detach and attach again.
+/// Why a line is not a frame. The line is consumed, so that reading may go on: until the first `hello` of an attach such
+/// lines are what an earlier attach left behind; after it the stream cannot be trusted any more, attach again.
 #[derive(Debug)]
 pub enum FrameError {
     /// A line grew beyond [`MAX_FRAME`].
@@ -168,18 +169,26 @@ impl std::error::Error for FrameError {}
 mod sealed {
     pub trait Sealed {
         const KINDS: &'static [&'static str];
+        fn begins_an_attach(&self) -> bool;
     }
     impl Sealed for super::ToHelper {
         const KINDS: &'static [&'static str] = &["hello", "stage", "cancel", "ack", "end"];
+        fn begins_an_attach(&self) -> bool {
+            matches!(self, Self::Hello { .. })
+        }
     }
     impl Sealed for super::FromHelper {
         const KINDS: &'static [&'static str] = &["hello", "output", "exit"];
+        fn begins_an_attach(&self) -> bool {
+            matches!(self, Self::Hello { .. })
+        }
     }
 }
 
 /// One direction's frames: [`ToHelper`] or [`FromHelper`].
 pub trait Frame: Serialize + DeserializeOwned + sealed::Sealed {
     /// The frame as one line, newline included. Fails only where the line would be too long for the other side.
+    /// A `hello` begins with a newline of its own: it ends whatever a lost attach left half-written.
     fn encode(&self) -> Result<Vec<u8>, FrameError> {
         #[derive(Serialize)]
         struct Line<'a, F> {
@@ -196,6 +205,9 @@ pub trait Frame: Serialize + DeserializeOwned + sealed::Sealed {
             return Err(FrameError::TooLong { limit: MAX_FRAME });
         }
         line.push(b'\n');
+        if self.begins_an_attach() {
+            line.insert(0, b'\n');
+        }
         Ok(line)
     }
 }
