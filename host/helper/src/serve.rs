@@ -48,7 +48,7 @@ enum Event {
 
 /// Serves until `end`, a TERM, or the end of standard input with nothing running. Answers the exit code.
 pub fn serve() -> Result<u8, String> {
-    // Blocked before the first thread starts, so that every thread inherits it; std gives children an empty mask.
+    // Blocked before the first thread starts, so that every thread inherits it; `stage` unblocks what it starts.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);

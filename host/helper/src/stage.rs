@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, killpg};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
 
@@ -35,14 +35,20 @@ pub(crate) fn start(
         command.current_dir(&order.directory);
     }
     let script = script_file(&order.script).map_err(|e| format!("cannot hold the script: {e}"))?;
-    let mut child = command
+    // A child inherits its parent thread's mask, and a shell cannot trap what is blocked. A TERM for ourselves in this
+    // instant is lost to pid 1; whoever sent it follows with KILL.
+    let blocked = SigSet::all().thread_swap_mask(SigmaskHow::SIG_UNBLOCK);
+    let spawned = command
         .envs(order.environment)
         .stdin(script)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .spawn()
-        .map_err(|e| format!("cannot start {}: {e}", shell.display()))?;
+        .spawn();
+    if let Ok(blocked) = blocked {
+        let _ = blocked.thread_set_mask();
+    }
+    let mut child = spawned.map_err(|e| format!("cannot start {}: {e}", shell.display()))?;
     let pid = i32::try_from(child.id()).map_err(|e| e.to_string())?;
     if let Some(pipe) = child.stdout.take() {
         drain(pipe, Stream::Out, output.clone(), closed.clone());
