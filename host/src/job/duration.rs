@@ -17,7 +17,9 @@ pub fn parse(text: &str) -> Option<Duration> {
         let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let count: f64 = rest[..number].parse().ok()?;
         rest = &rest[number..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
         let unit = match &rest[..end] {
             "h" => 3600.0,
             "m" => 60.0,
@@ -43,7 +45,10 @@ pub fn show(of: Duration) -> String {
     }
     let seconds = match fraction {
         0 => seconds.to_string(),
-        _ => format!("{seconds}.{}", format!("{fraction:09}").trim_end_matches('0')),
+        _ => format!(
+            "{seconds}.{}",
+            format!("{fraction:09}").trim_end_matches('0')
+        ),
     };
     match (hours, minutes) {
         (0, 0) => format!("{seconds}s"),

@@ -40,16 +40,22 @@ pub fn section_end(name: &str, unix_seconds: u64) -> String {
 /// Who runs the job.
 pub fn header(work: &Work) -> String {
     let manager = &work.manager;
-    let mut lines =
-        plain(&format!("Running with fleetling {} ({})", manager.version, manager.revision));
+    let mut lines = plain(&format!(
+        "Running with fleetling {} ({})",
+        manager.version, manager.revision
+    ));
     if !work.short_token.is_empty() {
         lines += &plain(&format!(
             "  on {} {}, system ID: {}",
             work.runner.name, work.short_token, manager.system_id
         ));
     }
-    let flags: Vec<_> =
-        work.runner.feature_flags.iter().map(|(flag, on)| format!("{flag}:{on}")).collect();
+    let flags: Vec<_> = work
+        .runner
+        .feature_flags
+        .iter()
+        .map(|(flag, on)| format!("{flag}:{on}"))
+        .collect();
     if !flags.is_empty() {
         lines += &plain(&format!("  feature flags: {}", flags.join(", ")));
     }
@@ -61,9 +67,11 @@ pub fn ending(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Success => info("Job succeeded"),
         Outcome::Abandoned => String::new(),
-        Outcome::Failed { reason: FailureReason::RunnerSystemFailure, message, .. } => {
-            error(&format!("Job failed (system failure): {message}"))
-        }
+        Outcome::Failed {
+            reason: FailureReason::RunnerSystemFailure,
+            message,
+            ..
+        } => error(&format!("Job failed (system failure): {message}")),
         Outcome::Failed { message, .. } => error(&format!("Job failed: {message}")),
     }
 }
@@ -80,10 +88,19 @@ mod tests {
             message: message.into(),
         };
         let cases = [
-            (section_start("get_sources", 7), "section_start:7:get_sources\r\x1b[0K"),
-            (title("Preparing environment"), "\x1b[0K\x1b[36;1mPreparing environment\x1b[0;m\n"),
+            (
+                section_start("get_sources", 7),
+                "section_start:7:get_sources\r\x1b[0K",
+            ),
+            (
+                title("Preparing environment"),
+                "\x1b[0K\x1b[36;1mPreparing environment\x1b[0;m\n",
+            ),
             (warning("careful"), "\x1b[0;33mWARNING: careful\x1b[0;m\n"),
-            (ending(&Outcome::Success), "\x1b[32;1mJob succeeded\x1b[0;m\n"),
+            (
+                ending(&Outcome::Success),
+                "\x1b[32;1mJob succeeded\x1b[0;m\n",
+            ),
             (
                 ending(&failed(FailureReason::ScriptFailure, "exit code 1")),
                 "\x1b[31;1mERROR: Job failed: exit code 1\x1b[0;m\n",

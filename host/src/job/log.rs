@@ -60,9 +60,18 @@ impl Gate {
     }
 
     fn new(log: &dyn JobLog, with_sections: bool, open: bool, limit: usize) -> Self {
-        let held = Held { open, entries: Vec::new(), bytes: 0, limit };
+        let held = Held {
+            open,
+            entries: Vec::new(),
+            bytes: 0,
+            limit,
+        };
         let streams = [log.output(MANAGER), log.output(SCRIPTS)];
-        Self { held: Arc::new(Mutex::new(held)), streams, with_sections }
+        Self {
+            held: Arc::new(Mutex::new(held)),
+            streams,
+            with_sections,
+        }
     }
 
     /// Shows what was held; from now on nothing is.
@@ -131,7 +140,9 @@ impl Gate {
     }
 
     fn show(&self, entry: &Entry) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs());
         let mark = match entry {
             Entry::Bytes(stream, of, bytes) => {
                 return self.streams[usize::from(*stream)].write(*of, bytes);
@@ -206,8 +217,14 @@ mod tests {
         let text = log.text();
         let start = text.find("section_start:").unwrap();
         let end = text.find("section_end:").unwrap();
-        assert!(start < end && text.contains("01234567890123456789X"), "{text}");
-        assert!(!text.contains("dropped") && text.ends_with("later"), "{text}");
+        assert!(
+            start < end && text.contains("01234567890123456789X"),
+            "{text}"
+        );
+        assert!(
+            !text.contains("dropped") && text.ends_with("later"),
+            "{text}"
+        );
     }
 
     #[test]

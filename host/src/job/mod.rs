@@ -12,14 +12,14 @@ pub mod lines;
 pub mod log;
 pub mod plan;
 pub mod refuse;
-//RUN pub mod run;
+pub mod run;
 pub mod script;
 pub mod settings;
 pub mod stage;
 pub mod variables;
 
 pub use log::JobLog;
-//RUN pub use run::{AcquireProblem, Ended, run};
+pub use run::{AcquireProblem, Ended, run};
 
 use std::sync::Arc;
 
@@ -50,3 +50,6 @@ pub struct Work {
     /// The same among this runner's jobs of one project; part of container and volume names.
     pub project_concurrent_id: u32,
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,9 @@ pub fn prepare(work: &Work) -> Result<Prepared, String> {
     let mut directories = Directories::of_project(work, None);
     let mut variables = variables::compose(work, &directories);
     let wanted = variables.get("GIT_STRATEGY");
-    let clone_path = variables.get("GIT_CLONE_PATH").filter(|path| !path.is_empty());
+    let clone_path = variables
+        .get("GIT_CLONE_PATH")
+        .filter(|path| !path.is_empty());
     if let Some(path) = clone_path {
         directories = Directories::at(work, &path)?;
         variables = variables::compose(work, &directories);
@@ -61,25 +63,41 @@ pub fn prepare(work: &Work) -> Result<Prepared, String> {
         directories = Directories::of_project(work, Some("-empty"));
         variables = variables::compose(work, &directories);
     }
-    let (settings, problems) =
-        settings::read(&variables, work.payload.allow_git_fetch, work.runner.debug_trace_disabled)?;
+    let (settings, problems) = settings::read(
+        &variables,
+        work.payload.allow_git_fetch,
+        work.runner.debug_trace_disabled,
+    )?;
     let mut warnings = refuse::warnings(&work.payload);
     warnings.extend(problems);
-    let plan = plan(work, &directories, &variables, &settings)?;
-    Ok(Prepared { plan, directories, variables, settings, warnings })
+    let plan = plan(work, &directories, &variables)?;
+    Ok(Prepared {
+        plan,
+        directories,
+        variables,
+        settings,
+        warnings,
+    })
 }
 
 impl Directories {
     fn of_project(work: &Work, suffix: Option<&str>) -> Self {
         let slug = project_slug(&work.payload);
-        let project = format!("{}/{slug}{}", work.runner.builds_dir, suffix.unwrap_or_default());
+        let project = format!(
+            "{}/{slug}{}",
+            work.runner.builds_dir,
+            suffix.unwrap_or_default()
+        );
         Self::with(work, project)
     }
 
     /// `GIT_CLONE_PATH`: allowed by the operator, and below the builds directory.
     fn at(work: &Work, path: &str) -> Result<Self, String> {
         if !work.runner.custom_build_dir_enabled {
-            return Err("GIT_CLONE_PATH is set, but custom_build_dir.enabled is false in config.toml".into());
+            return Err(
+                "GIT_CLONE_PATH is set, but custom_build_dir.enabled is false in config.toml"
+                    .into(),
+            );
         }
         let builds = format!("{}/", work.runner.builds_dir.trim_end_matches('/'));
         let path = clean_path(path);
@@ -132,12 +150,7 @@ fn project_slug(job: &Job) -> String {
     parts.join("/")
 }
 
-fn plan(
-    work: &Work,
-    directories: &Directories,
-    variables: &Variables,
-    settings: &Settings,
-) -> Result<Plan, String> {
+fn plan(work: &Work, directories: &Directories, variables: &Variables) -> Result<Plan, String> {
     let job = &work.payload;
     let project_id = job.job_info.project_id;
     let unique = format!(
@@ -150,18 +163,17 @@ fn plan(
         work.manager.system_id,
         work.project_concurrent_id
     ));
-    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = digest
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let builds_dir = clean_path(&directories.builds);
     if !directories.builds.starts_with('/') || builds_dir == "/" {
         return Err(format!(
             "builds_dir {:?} must be an absolute path and not the root",
             directories.builds
         ));
-    }
-    let mut environment = variables.environment();
-    if settings.debug_trace {
-        environment.retain(|(key, _)| key != "CI_DEBUG_TRACE");
-        environment.push(("CI_DEBUG_TRACE".into(), "true".into()));
     }
     Ok(Plan {
         job_id: job.id,
@@ -170,7 +182,7 @@ fn plan(
         volume_base: format!("runner-{hex}"),
         labels: labels(work, variables),
         image: build_image(work, variables)?,
-        environment,
+        environment: variables.environment(),
         builds_dir,
         cache_dir: directories.cache.clone(),
         credentials: credentials(work, variables),
@@ -190,7 +202,9 @@ fn rfc1123(name: &str) -> String {
 fn labels(work: &Work, variables: &Variables) -> Vec<(String, String)> {
     let job = &work.payload;
     let pipeline = job.job_info.pipeline_id.map(|id| id.to_string());
-    let pipeline = pipeline.or_else(|| variables.get("CI_PIPELINE_ID")).unwrap_or_default();
+    let pipeline = pipeline
+        .or_else(|| variables.get("CI_PIPELINE_ID"))
+        .unwrap_or_default();
     let facts = [
         ("job.id", job.id.to_string()),
         ("job.url", variables.get("CI_JOB_URL").unwrap_or_default()),
@@ -206,8 +220,10 @@ fn labels(work: &Work, variables: &Variables) -> Vec<(String, String)> {
         ("runner.system_id", work.manager.system_id.clone()),
         ("managed", "true".into()),
     ];
-    let mut labels: Vec<_> =
-        facts.into_iter().map(|(key, value)| (format!("{LABEL_PREFIX}{key}"), value)).collect();
+    let mut labels: Vec<_> = facts
+        .into_iter()
+        .map(|(key, value)| (format!("{LABEL_PREFIX}{key}"), value))
+        .collect();
     let configured = work.runner.docker.container_labels.iter();
     labels.extend(configured.map(|(key, value)| (key.clone(), variables.expand(value))));
     labels
@@ -215,15 +231,24 @@ fn labels(work: &Work, variables: &Variables) -> Vec<(String, String)> {
 
 fn build_image(work: &Work, variables: &Variables) -> Result<BuildImage, String> {
     let docker = &work.runner.docker;
-    let of_job = work.payload.image.as_ref().filter(|image| !image.name.is_empty());
-    let name = of_job.map(|image| image.name.clone()).or_else(|| docker.image.clone());
+    let of_job = work
+        .payload
+        .image
+        .as_ref()
+        .filter(|image| !image.name.is_empty());
+    let name = of_job
+        .map(|image| image.name.clone())
+        .or_else(|| docker.image.clone());
     let name = variables.expand(&name.unwrap_or_default());
     if name.is_empty() {
         return Err("the job names no image, and [runners.docker] has none as a default".into());
     }
     let option = |key: &str| {
         let options = of_job?.executor_opts.as_ref()?.get("docker")?.get(key)?;
-        let text = options.as_str().map(String::from).unwrap_or_else(|| options.to_string());
+        let text = options
+            .as_str()
+            .map(String::from)
+            .unwrap_or_else(|| options.to_string());
         Some(variables.expand(&text)).filter(|text| !text.is_empty())
     };
     let entrypoint = of_job
@@ -232,7 +257,11 @@ fn build_image(work: &Work, variables: &Variables) -> Result<BuildImage, String>
     Ok(BuildImage {
         is_default: of_job.is_none(),
         entrypoint,
-        user: docker.user.as_deref().map(|user| variables.expand(user)).or_else(|| option("user")),
+        user: docker
+            .user
+            .as_deref()
+            .map(|user| variables.expand(user))
+            .or_else(|| option("user")),
         platform: option("platform"),
         pull_policies: pull_policies(work)?,
         name,
@@ -242,7 +271,11 @@ fn build_image(work: &Work, variables: &Variables) -> Result<BuildImage, String>
 /// The job's own policies where it has some, each allowed by the operator.
 fn pull_policies(work: &Work) -> Result<Vec<PullPolicy>, String> {
     let docker = &work.runner.docker;
-    let wanted = work.payload.image.as_ref().and_then(|image| image.pull_policy.as_ref());
+    let wanted = work
+        .payload
+        .image
+        .as_ref()
+        .and_then(|image| image.pull_policy.as_ref());
     let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else {
         return Ok(docker.pull_policies.clone());
     };
@@ -281,7 +314,9 @@ fn credentials(work: &Work, variables: &Variables) -> Vec<RegistryCredential> {
             password: SecretString::from(credential.password.clone()),
         })
         .collect();
-    let auths = variables.get("DOCKER_AUTH_CONFIG").and_then(|text| docker_auths(&text));
+    let auths = variables
+        .get("DOCKER_AUTH_CONFIG")
+        .and_then(|text| docker_auths(&text));
     credentials.extend(auths.unwrap_or_default());
     credentials
 }
@@ -299,7 +334,11 @@ fn docker_auths(text: &str) -> Option<Vec<RegistryCredential>> {
             .or_else(|| Some((field("username")?, field("password")?)));
         if let Some((username, password)) = pair {
             let password = SecretString::from(password);
-            found.push(RegistryCredential { registry: registry.clone(), username, password });
+            found.push(RegistryCredential {
+                registry: registry.clone(),
+                username,
+                password,
+            });
         }
     }
     Some(found)

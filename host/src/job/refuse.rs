@@ -17,18 +17,26 @@ pub fn refusal(job: &Job) -> Option<String> {
         .iter()
         .filter(|d| {
             let file = d.artifacts_file.as_ref().and_then(|f| f.get("filename"));
-            file.and_then(|name| name.as_str()).is_some_and(|name| !name.is_empty())
+            file.and_then(|name| name.as_str())
+                .is_some_and(|name| !name.is_empty())
         })
         .map(|d| d.name.as_str())
         .collect();
     if !with_artifacts.is_empty() {
-        parts.push(format!("dependencies with artifacts ({})", with_artifacts.join(", ")));
+        parts.push(format!(
+            "dependencies with artifacts ({})",
+            with_artifacts.join(", ")
+        ));
     }
     if let Some(secrets) = job.secrets.as_ref().filter(|secrets| !secrets.is_empty()) {
         let names: Vec<_> = secrets.keys().map(String::as_str).collect();
         parts.push(format!("secrets ({})", names.join(", ")));
     }
-    if job.run.as_ref().is_some_and(|run| !matches!(run.trim(), "" | "null" | "[]")) {
+    if job
+        .run
+        .as_ref()
+        .is_some_and(|run| !matches!(run.trim(), "" | "null" | "[]"))
+    {
         parts.push("run".into());
     }
     parts.extend(unknown_executor_options(job));
@@ -50,7 +58,10 @@ pub fn warnings(job: &Job) -> Vec<String> {
 }
 
 fn unknown_executor_options(job: &Job) -> Vec<String> {
-    let options = job.image.as_ref().and_then(|image| image.executor_opts.as_ref());
+    let options = job
+        .image
+        .as_ref()
+        .and_then(|image| image.executor_opts.as_ref());
     let Some(options) = options.and_then(|o| o.as_object()) else {
         return Vec::new();
     };
@@ -82,7 +93,10 @@ mod tests {
     #[test]
     fn what_cannot_be_honoured_is_named() {
         let cases = [
-            (r#","services":[{"name":"postgres:16"},{"name":"redis"}]"#, "services (postgres:16, redis)"),
+            (
+                r#","services":[{"name":"postgres:16"},{"name":"redis"}]"#,
+                "services (postgres:16, redis)",
+            ),
             (r#","artifacts":[{"paths":["a"]}]"#, "artifacts"),
             (
                 r#","dependencies":[{"id":1,"name":"build","artifacts_file":{"filename":"a.zip"}}]"#,
@@ -97,13 +111,17 @@ mod tests {
         ];
         for (part, named) in cases {
             let refusal = refusal(&job(part)).unwrap();
-            assert!(refusal.contains(&format!("cannot do yet: {named}. Remove")), "{refusal}");
+            assert!(
+                refusal.contains(&format!("cannot do yet: {named}. Remove")),
+                "{refusal}"
+            );
         }
     }
 
     #[test]
     fn what_is_empty_or_only_a_loss_of_speed_is_no_refusal() {
-        let parts = r#","services":[],"artifacts":null,"secrets":{},"dependencies":[{"id":1,"name":"a"}]"#;
+        let parts =
+            r#","services":[],"artifacts":null,"secrets":{},"dependencies":[{"id":1,"name":"a"}]"#;
         assert_eq!(refusal(&job(parts)), None);
         let cached = job(r#","cache":[{"key":"a"}]"#);
         assert_eq!(refusal(&cached), None);

@@ -32,7 +32,11 @@ pub fn quote(text: &str) -> String {
 
 /// Each in quotes, with blanks between.
 pub fn quote_all<T: AsRef<str>>(words: &[T]) -> String {
-    words.iter().map(|word| quote(word.as_ref())).collect::<Vec<_>>().join(" ")
+    words
+        .iter()
+        .map(|word| quote(word.as_ref()))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 impl Body {
@@ -73,13 +77,18 @@ impl Body {
         // A shell cannot hold other names; containers can, and have them in their environment.
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let key = &variable.key;
-        if key.is_empty() || key.starts_with(|c: char| c.is_ascii_digit()) || !key.chars().all(fits) {
+        if key.is_empty() || key.starts_with(|c: char| c.is_ascii_digit()) || !key.chars().all(fits)
+        {
             return;
         }
         match &variable.file {
             None => self.line(format!("export {key}={}", quote(&variable.value))),
             Some(path) => self
-                .line(format!("printf '%s' {} > {}", quote(&variable.value), quote(path)))
+                .line(format!(
+                    "printf '%s' {} > {}",
+                    quote(&variable.value),
+                    quote(path)
+                ))
                 .line(format!("export {key}={}", quote(path))),
         };
     }
@@ -92,7 +101,10 @@ impl Body {
                 _ if command.is_empty() => self.line("echo"),
                 None => self.notice(&format!("$ {command}")).line(command),
                 Some((first, _)) => self
-                    .notice(&format!("$ {} # collapsed multi-line command", first.trim_end()))
+                    .notice(&format!(
+                        "$ {} # collapsed multi-line command",
+                        first.trim_end()
+                    ))
                     .line(command),
             };
         }

@@ -52,8 +52,15 @@ pub fn read(
     may_fetch: bool,
     debug_trace_disabled: bool,
 ) -> Result<(Settings, Vec<String>), String> {
-    let mut reader = Reader { variables, warnings: Vec::new() };
-    let default = if may_fetch { Strategy::Fetch } else { Strategy::Clone };
+    let mut reader = Reader {
+        variables,
+        warnings: Vec::new(),
+    };
+    let default = if may_fetch {
+        Strategy::Fetch
+    } else {
+        Strategy::Clone
+    };
     let strategy = reader.parsed("GIT_STRATEGY", default, |text| match text {
         "clone" => Some(Strategy::Clone),
         "fetch" => Some(Strategy::Fetch),
@@ -90,7 +97,9 @@ pub fn read(
         lfs_skip_smudge: reader.parsed("GIT_LFS_SKIP_SMUDGE", false, go_bool),
         submodules,
         submodule_depth: reader.parsed("GIT_SUBMODULE_DEPTH", None, |t| t.parse().ok().map(Some)),
-        submodule_flags: reader.words("GIT_SUBMODULE_UPDATE_FLAGS").unwrap_or_default(),
+        submodule_flags: reader
+            .words("GIT_SUBMODULE_UPDATE_FLAGS")
+            .unwrap_or_default(),
         submodule_paths,
         submodule_force_https: reader.parsed("GIT_SUBMODULE_FORCE_HTTPS", false, go_bool),
         get_sources_attempts: reader.attempts("GET_SOURCES_ATTEMPTS"),
@@ -126,14 +135,21 @@ impl Reader<'_> {
     }
 
     fn words(&self, key: &str) -> Option<Vec<String>> {
-        Some(self.text(key)?.split_whitespace().map(String::from).collect())
+        Some(
+            self.text(key)?
+                .split_whitespace()
+                .map(String::from)
+                .collect(),
+        )
     }
 
     fn parsed<T>(&mut self, key: &str, default: T, parse: impl Fn(&str) -> Option<T>) -> T {
         match self.text(key) {
             None => default,
             Some(text) => parse(&text).unwrap_or_else(|| {
-                self.warnings.push(format!("{key}: {text:?} is not understood, using the default"));
+                self.warnings.push(format!(
+                    "{key}: {text:?} is not understood, using the default"
+                ));
                 default
             }),
         }
@@ -143,7 +159,9 @@ impl Reader<'_> {
         let wanted: i64 = self.parsed(key, 1, |text| text.parse().ok());
         let clamped = wanted.clamp(1, 10);
         if clamped != wanted {
-            self.warnings.push(format!("{key}: {wanted} is not within 1 to 10, using {clamped}"));
+            self.warnings.push(format!(
+                "{key}: {wanted} is not within 1 to 10, using {clamped}"
+            ));
         }
         u32::try_from(clamped).unwrap_or(1)
     }

@@ -105,19 +105,26 @@ pub fn exit_outcome(stage: &Stage, code: i32) -> Outcome {
 /// What a stage that could not be carried through means for the job.
 pub fn failure_outcome(stage: Option<&Stage>, failure: StageFailure) -> Outcome {
     let (reason, message) = match failure {
-        StageFailure::Failed { reason, message, .. } => (reason, message),
+        StageFailure::Failed {
+            reason, message, ..
+        } => (reason, message),
         vanished @ StageFailure::ContainerVanished(_) => {
             (FailureReason::RunnerSystemFailure, vanished.to_string())
         }
-        StageFailure::Stopped => {
-            (FailureReason::RunnerSystemFailure, "the stage was stopped".into())
-        }
+        StageFailure::Stopped => (
+            FailureReason::RunnerSystemFailure,
+            "the stage was stopped".into(),
+        ),
     };
     let message = match stage {
         Some(Stage::PrepareScript) => format!("prepare environment: {message}"),
         _ => message,
     };
-    Outcome::Failed { reason, exit_code: None, message }
+    Outcome::Failed {
+        reason,
+        exit_code: None,
+        message,
+    }
 }
 
 #[cfg(test)]
@@ -128,7 +135,10 @@ mod tests {
     fn names_and_places_are_gitlab_s() {
         let step = Stage::Step("Script".into());
         assert_eq!(step.name(), "step_script");
-        assert_eq!(step.title(), "Executing \"step_script\" stage of the job script");
+        assert_eq!(
+            step.title(),
+            "Executing \"step_script\" stage of the job script"
+        );
         assert_eq!(step.place(), Place::Build);
         assert_eq!(Stage::AfterScript.place(), Place::Build);
         assert_eq!(Stage::GetSources.place(), Place::Helper);
@@ -145,7 +155,9 @@ mod tests {
         assert_eq!(script, expected);
         assert_eq!(JobStatus::of(&script), JobStatus::Failed);
         let prepare = exit_outcome(&Stage::PrepareScript, 1);
-        assert!(matches!(prepare, Outcome::Failed { reason: FailureReason::RunnerSystemFailure,
-            exit_code: None, message } if message == "prepare environment: exit code 1"));
+        assert!(
+            matches!(prepare, Outcome::Failed { reason: FailureReason::RunnerSystemFailure,
+            exit_code: None, message } if message == "prepare environment: exit code 1")
+        );
     }
 }

@@ -25,7 +25,9 @@ pub struct Expanded {
 
 impl std::fmt::Debug for Expanded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Expanded").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Expanded")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
@@ -42,23 +44,42 @@ fn plain(key: &str, value: impl Into<String>) -> Variable {
 
 /// All variables of this job. Order and names are GitLab Runner's.
 pub fn compose(work: &Work, directories: &Directories) -> Variables {
-    let Work { payload, runner, manager, .. } = work;
-    let mut list: Vec<Variable> =
-        runner.feature_flags.iter().map(|(flag, on)| plain(flag, on.to_string())).collect();
+    let Work {
+        payload,
+        runner,
+        manager,
+        ..
+    } = work;
+    let mut list: Vec<Variable> = runner
+        .feature_flags
+        .iter()
+        .map(|(flag, on)| plain(flag, on.to_string()))
+        .collect();
     if let Some(image) = &payload.image {
         list.push(plain("CI_JOB_IMAGE", &image.name));
     }
     list.push(plain("CI_RUNNER_SHORT_TOKEN", &work.short_token));
-    list.extend(runner.environment.iter().map(|(key, value)| plain(key, value)));
+    list.extend(
+        runner
+            .environment
+            .iter()
+            .map(|(key, value)| plain(key, value)),
+    );
     list.extend([
         plain("CI_BUILDS_DIR", &directories.builds),
         plain("CI_PROJECT_DIR", &directories.project),
         plain("CI_CONCURRENT_ID", work.concurrent_id.to_string()),
-        plain("CI_CONCURRENT_PROJECT_ID", work.project_concurrent_id.to_string()),
+        plain(
+            "CI_CONCURRENT_PROJECT_ID",
+            work.project_concurrent_id.to_string(),
+        ),
         plain("CI_SERVER", "yes"),
         plain("GITLAB_CI", "true"),
         plain("CI_JOB_STATUS", "running"),
-        plain("CI_JOB_TIMEOUT", super::plan::job_timeout(payload).as_secs().to_string()),
+        plain(
+            "CI_JOB_TIMEOUT",
+            super::plan::job_timeout(payload).as_secs().to_string(),
+        ),
         // The credential helper reads it; GitLab sends it too, and what it sends wins.
         Variable {
             masked: true,
@@ -68,7 +89,10 @@ pub fn compose(work: &Work, directories: &Directories) -> Variables {
         },
     ]);
     // The operator's feature flags win over the job's.
-    let from_job = payload.variables.iter().filter(|v| !runner.feature_flags.contains_key(&v.key));
+    let from_job = payload
+        .variables
+        .iter()
+        .filter(|v| !runner.feature_flags.contains_key(&v.key));
     list.extend(from_job.cloned());
     list.extend([
         plain("CI_DISPOSABLE_ENVIRONMENT", "true"),
@@ -76,7 +100,10 @@ pub fn compose(work: &Work, directories: &Directories) -> Variables {
         plain("CI_RUNNER_REVISION", &manager.revision),
         plain("RUNNER_TEMP_PROJECT_DIR", &directories.tmp),
     ]);
-    Variables { list, tmp_dir: directories.tmp.clone() }
+    Variables {
+        list,
+        tmp_dir: directories.tmp.clone(),
+    }
 }
 
 impl Variables {
@@ -88,7 +115,11 @@ impl Variables {
     /// The expanded value; of a file variable its path. `None` if it is not defined.
     pub fn get(&self, key: &str) -> Option<String> {
         let variable = self.list.iter().rev().find(|v| v.key == key)?;
-        Some(if variable.file { self.file_path(key) } else { self.expanded(variable) })
+        Some(if variable.file {
+            self.file_path(key)
+        } else {
+            self.expanded(variable)
+        })
     }
 
     /// Replaces `$NAME` and `${NAME}` by unexpanded values: one pass, unknown names are empty.
@@ -116,12 +147,19 @@ impl Variables {
 
     /// For containers: file variables are paths.
     pub fn environment(&self) -> Vec<(String, String)> {
-        self.all().into_iter().map(|v| (v.key, v.file.unwrap_or(v.value))).collect()
+        self.all()
+            .into_iter()
+            .map(|v| (v.key, v.file.unwrap_or(v.value)))
+            .collect()
     }
 
     /// Values that must not be seen in the log.
     pub fn masked(&self) -> Vec<String> {
-        let values = self.list.iter().filter(|v| v.masked).map(|v| self.expanded(v));
+        let values = self
+            .list
+            .iter()
+            .filter(|v| v.masked)
+            .map(|v| self.expanded(v));
         values.filter(|value| !value.trim().is_empty()).collect()
     }
 
@@ -130,7 +168,11 @@ impl Variables {
     }
 
     fn expanded(&self, variable: &Variable) -> String {
-        if variable.raw { variable.value.clone() } else { self.expand(&variable.value) }
+        if variable.raw {
+            variable.value.clone()
+        } else {
+            self.expand(&variable.value)
+        }
     }
 
     fn reference(&self, name: &str) -> String {

@@ -21,7 +21,12 @@ pub(super) fn config_path(tmp: &str) -> String {
 
 /// Brings the project to the state that the job asks for.
 pub fn get_sources(work: &Work, prepared: &Prepared) -> Body {
-    let Prepared { directories, settings, variables, .. } = prepared;
+    let Prepared {
+        directories,
+        settings,
+        variables,
+        ..
+    } = prepared;
     let mut body = Body::default();
     body.exports(variables)
         .line("export GIT_TERMINAL_PROMPT=0 GCM_INTERACTIVE=Never")
@@ -38,7 +43,8 @@ pub fn get_sources(work: &Work, prepared: &Prepared) -> Body {
     let project = quote(&directories.project);
     match settings.strategy {
         Strategy::None => {
-            body.print("Skipping Git repository setup").line(format!("mkdir -p {project}"));
+            body.print("Skipping Git repository setup")
+                .line(format!("mkdir -p {project}"));
         }
         Strategy::Empty => {
             body.print("Skipping Git repository setup and creating an empty build directory")
@@ -65,11 +71,14 @@ pub fn get_sources(work: &Work, prepared: &Prepared) -> Body {
 /// Before another try: whatever the last one left in the work tree.
 pub fn clear_worktree(directories: &Directories) -> Body {
     let mut body = Body::default();
-    body.line(format!("if [ -d {}/.git ]; then", quote(&directories.project)))
-        .line(format!("  cd {}", quote(&directories.project)))
-        .line("  git rm -rf --ignore-unmatch --quiet .")
-        .line("  git clean -ffdx -q")
-        .line("fi");
+    body.line(format!(
+        "if [ -d {}/.git ]; then",
+        quote(&directories.project)
+    ))
+    .line(format!("  cd {}", quote(&directories.project)))
+    .line("  git rm -rf --ignore-unmatch --quiet .")
+    .line("  git clean -ffdx -q")
+    .line("fi");
     body
 }
 
@@ -77,7 +86,10 @@ pub fn clear_worktree(directories: &Directories) -> Body {
 fn remote(work: &Work, prepared: &Prepared) -> String {
     let given = &work.payload.git_info.repo_url;
     if let Some(base) = &work.runner.clone_url {
-        let path = prepared.variables.get("CI_PROJECT_PATH").unwrap_or_default();
+        let path = prepared
+            .variables
+            .get("CI_PROJECT_PATH")
+            .unwrap_or_default();
         return without_credentials(&format!("{}/{path}.git", base.trim_end_matches('/')));
     }
     without_credentials(given)
@@ -102,17 +114,27 @@ fn hook<'a>(work: &'a Work, name: &str) -> &'a [String] {
 }
 
 fn repository(body: &mut Body, work: &Work, prepared: &Prepared) {
-    let Prepared { directories, settings, .. } = prepared;
+    let Prepared {
+        directories,
+        settings,
+        ..
+    } = prepared;
     let git = &work.payload.git_info;
     let project = quote(&directories.project);
     let config = config_path(&directories.tmp);
     let remote = remote(work, prepared);
     match git.depth {
         0 => body.notice("Fetching changes..."),
-        depth => body.notice(&format!("Fetching changes with git depth set to {depth}...")),
+        depth => body.notice(&format!(
+            "Fetching changes with git depth set to {depth}..."
+        )),
     };
     body.line(format!("mkdir -p {}", quote(&directories.tmp)))
-        .line(format!("printf '%s' {} > {}", quote(&git_config(&remote, prepared)), quote(&config)));
+        .line(format!(
+            "printf '%s' {} > {}",
+            quote(&git_config(&remote, prepared)),
+            quote(&config)
+        ));
     if settings.strategy == Strategy::Clone {
         body.line(format!("rm -rf {project}"));
     } else {
@@ -121,10 +143,17 @@ fn repository(body: &mut Body, work: &Work, prepared: &Prepared) {
     let template = format!("{}/git-template", directories.tmp);
     body.line(format!("rm -rf {0}; mkdir -p {0}", quote(&template)));
     if work.runner.safe_directory_checkout {
-        body.line(format!("git config --global --add safe.directory {project}"));
+        body.line(format!(
+            "git config --global --add safe.directory {project}"
+        ));
     }
-    let format = git.repo_object_format.as_deref().filter(|f| !matches!(*f, "" | "sha1"));
-    let format = format.map(|f| format!(" --object-format {}", quote(f))).unwrap_or_default();
+    let format = git
+        .repo_object_format
+        .as_deref()
+        .filter(|f| !matches!(*f, "" | "sha1"));
+    let format = format
+        .map(|f| format!(" --object-format {}", quote(f)))
+        .unwrap_or_default();
     let remote = quote(&remote);
     body.line(format!(
         "git -c init.defaultBranch=none init --template {}{format} {project}",
@@ -132,11 +161,16 @@ fn repository(body: &mut Body, work: &Work, prepared: &Prepared) {
     ))
     .line(format!("cd {project}"))
     .line(format!("git config include.path {}", quote(&config)))
-    .line(format!("if git remote add origin {remote} 2> /dev/null; then"))
+    .line(format!(
+        "if git remote add origin {remote} 2> /dev/null; then"
+    ))
     .print("Created fresh repository.")
     .line(format!("else git remote set-url origin {remote}; fi"));
 
-    let agent = quote(&format!("http.userAgent=fleetling {} linux", work.manager.version));
+    let agent = quote(&format!(
+        "http.userAgent=fleetling {} linux",
+        work.manager.version
+    ));
     let mut fetch = format!(
         "git -c {agent} fetch origin --no-recurse-submodules {}",
         quote_all(&git.refspecs)
@@ -170,7 +204,12 @@ fn git_config(remote: &str, prepared: &Prepared) -> String {
         );
     }
     if prepared.settings.submodule_force_https {
-        let name = |key: &str| prepared.variables.get(key).filter(|value| !value.is_empty());
+        let name = |key: &str| {
+            prepared
+                .variables
+                .get(key)
+                .filter(|value| !value.is_empty())
+        };
         let ssh = name("CI_SERVER_SHELL_SSH_HOST").or_else(|| name("CI_SERVER_HOST"));
         let port = name("CI_SERVER_SHELL_SSH_PORT").filter(|port| port != "22");
         if let Some(ssh) = ssh {
@@ -178,7 +217,8 @@ fn git_config(remote: &str, prepared: &Prepared) -> String {
             match port {
                 Some(port) => config += &format!("\tinsteadOf = ssh://git@{ssh}:{port}/\n"),
                 None => {
-                    config += &format!("\tinsteadOf = git@{ssh}:\n\tinsteadOf = ssh://git@{ssh}/\n");
+                    config +=
+                        &format!("\tinsteadOf = git@{ssh}:\n\tinsteadOf = ssh://git@{ssh}/\n");
                 }
             }
         }
@@ -209,8 +249,14 @@ fn clear_locks(body: &mut Body, work: &Work, settings: &Settings, project: &str)
 fn checkout(body: &mut Body, work: &Work, settings: &Settings) {
     let git = &work.payload.git_info;
     let short: String = git.sha.chars().take(8).collect();
-    body.notice(&format!("Checking out {short} as detached HEAD (ref is {})...", git.reference))
-        .line(format!("git -c submodule.recurse=false checkout -f -q {}", quote(&git.sha)));
+    body.notice(&format!(
+        "Checking out {short} as detached HEAD (ref is {})...",
+        git.reference
+    ))
+    .line(format!(
+        "git -c submodule.recurse=false checkout -f -q {}",
+        quote(&git.sha)
+    ));
     if let Some(flags) = &settings.clean_flags {
         body.line(format!("git clean {}", quote_all(flags)));
     }
@@ -232,7 +278,9 @@ fn submodules(body: &mut Body, work: &Work, settings: &Settings, directories: &D
         true => String::new(),
         false => format!(" -- {}", quote_all(&settings.submodule_paths)),
     };
-    let depth = settings.submodule_depth.unwrap_or(work.payload.git_info.depth);
+    let depth = settings
+        .submodule_depth
+        .unwrap_or(work.payload.git_info.depth);
     let title = match recursive {
         "" => "Updating/initializing submodules",
         _ => "Updating/initializing submodules recursively",
@@ -248,9 +296,10 @@ fn submodules(body: &mut Body, work: &Work, settings: &Settings, directories: &D
         }
     };
     let include = quote(&format!("include.path={}", config_path(&directories.tmp)));
-    let clean = settings.clean_flags.as_deref().map_or_else(|| ":".into(), |flags| {
-        format!("git clean {}", quote_all(flags))
-    });
+    let clean = settings.clean_flags.as_deref().map_or_else(
+        || ":".into(),
+        |flags| format!("git clean {}", quote_all(flags)),
+    );
     let clean = format!("git submodule foreach --quiet{recursive} {}", quote(&clean));
     let update = format!(
         "git -c {include} submodule update --init{recursive}{depth_flag} {}{paths}",
@@ -259,7 +308,9 @@ fn submodules(body: &mut Body, work: &Work, settings: &Settings, directories: &D
     body.line(format!("git submodule init{paths}"))
         .line(format!("git submodule sync{recursive}{paths}"))
         .line(&clean)
-        .line(format!("git submodule foreach --quiet{recursive} 'git reset --hard --quiet'"))
+        .line(format!(
+            "git submodule foreach --quiet{recursive} 'git reset --hard --quiet'"
+        ))
         .line(format!("if ! {update}; then"))
         .notice("Updating submodules failed. Retrying...")
         .line(format!("git submodule sync{recursive}{paths}"))
@@ -269,7 +320,10 @@ fn submodules(body: &mut Body, work: &Work, settings: &Settings, directories: &D
         // For the user's own git commands in the build container.
         .line(format!(
             "git submodule foreach --quiet --recursive {}",
-            quote(&format!("git config include.path {}", quote(&config_path(&directories.tmp))))
+            quote(&format!(
+                "git config include.path {}",
+                quote(&config_path(&directories.tmp))
+            ))
         ));
     if !settings.lfs_skip_smudge {
         body.line(format!(

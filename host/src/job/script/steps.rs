@@ -14,7 +14,10 @@ pub fn prepare(variables: &Variables, manager_host: &str) -> Body {
             "printf 'Running on %s via %s...\\n' \"$fleetling_host\" {}",
             quote(manager_host)
         ))
-        .line(format!("rm -f {}", quote(&format!("{}/{ENV_FILE}", variables.tmp_dir()))));
+        .line(format!(
+            "rm -f {}",
+            quote(&format!("{}/{ENV_FILE}", variables.tmp_dir()))
+        ));
     body
 }
 
@@ -24,10 +27,15 @@ pub fn step(step: &Step, variables: &Variables, project: &str, runner: &Runner) 
         return None;
     }
     let mut body = Body::default();
-    body.exports(variables).line(format!("cd {}", quote(project)));
+    body.exports(variables)
+        .line(format!("cd {}", quote(project)));
     body.commands(runner.pre_build_script.as_slice());
     if step.name.eq_ignore_ascii_case("release") {
-        let lines: Vec<_> = step.script.iter().map(|line| variables.expand(line)).collect();
+        let lines: Vec<_> = step
+            .script
+            .iter()
+            .map(|line| variables.expand(line))
+            .collect();
         body.commands(&lines);
     } else {
         body.commands(&step.script);
@@ -55,7 +63,13 @@ pub fn cleanup(variables: &Variables) -> Body {
         quote(&format!("{}/{ENV_FILE}", variables.tmp_dir())),
         quote(&super::sources::config_path(variables.tmp_dir())),
     ];
-    paths.extend(variables.all().iter().filter_map(|v| v.file.as_deref()).map(quote));
+    paths.extend(
+        variables
+            .all()
+            .iter()
+            .filter_map(|v| v.file.as_deref())
+            .map(quote),
+    );
     let mut body = Body::default();
     body.line(format!("rm -f {}", paths.join(" ")));
     body
