@@ -1,0 +1,172 @@
+//! Walks one job through its stages: acquires an instance, prepares beside fetching, runs, cleans up.
+//!
+//! ```text
+//!   header ─ acquire ─┬─ ready_helper ─ prepare_script ─ get_sources ─┬─ step_* ─ after_script ─ cleanup stage ─ ended
+//!                     └─ ready_build ─ closes prepare_executor ───────┘
+//!   any time: cancel (ends the user's script alone, else the job), abort, timeout, shutdown (end everything)
+//! ```
+//!
+//! Invariants: a job is a success only if every stage answered exit code 0; the executor is cleaned up on every way out
+//! once it was acquired; `after_script` runs if and only if the user's steps were begun and nothing ended the whole job.
+
+mod course;
+mod interruption;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::coordinator::outcome::{FailureReason, Outcome, Signal};
+use crate::docker::stage::{Executor, Plan};
+
+use super::log::{Gate, JobLog};
+use super::plan::{self, job_timeout};
+use super::{Work, lines};
+use course::Course;
+use interruption::Watcher;
+
+/// After so long a waiting job says what it waits for.
+const SILENT_WAIT: Duration = Duration::from_secs(1);
+const PREPARE: &str = "prepare_executor";
+
+/// Why no instance could be had; a sentence for the job log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct AcquireProblem(pub String);
+
+/// What became of a job and of the place where it ran.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub outcome: Outcome,
+    /// What was left behind; the instance must not be reused then.
+    pub executor_clean: Result<(), String>,
+}
+
+/// Runs the job to its end. `acquire` is called once, with what the job asks of Docker; it is dropped if the job ends
+/// before it answered, and must then give its slot back. Not cancel-safe: use `shutdown` to end it.
+pub async fn run<E, A, F>(
+    work: Work,
+    log: Arc<dyn JobLog>,
+    acquire: A,
+    signals: watch::Receiver<Signal>,
+    shutdown: CancellationToken,
+) -> Ended
+where
+    E: Executor,
+    A: FnOnce(Plan) -> F,
+    F: Future<Output = Result<E, AcquireProblem>>,
+{
+    let timeout = job_timeout(&work.payload);
+    let watcher = Watcher::new(signals, shutdown, Instant::now() + timeout, timeout);
+    let shown = Gate::open(&*log, work.payload.features.trace_sections);
+    shown.line(lines::header(&work));
+    let ended = walk(&work, &*log, &shown, acquire, watcher).await;
+    shown.line(lines::ending(&ended.outcome));
+    info!(job = work.payload.id, outcome = ?ended.outcome, clean = ended.executor_clean.is_ok(), "job ended");
+    ended
+}
+
+async fn walk<E, A, F>(
+    work: &Work,
+    log: &dyn JobLog,
+    shown: &Gate,
+    acquire: A,
+    watcher: Watcher,
+) -> Ended
+where
+    E: Executor,
+    A: FnOnce(Plan) -> F,
+    F: Future<Output = Result<E, AcquireProblem>>,
+{
+    let nothing_used = |outcome| Ended {
+        outcome,
+        executor_clean: Ok(()),
+    };
+    let prepared = match plan::prepare(work) {
+        Ok(prepared) => prepared,
+        Err(message) => {
+            let reason = FailureReason::RunnerConfigurationError;
+            return nothing_used(Outcome::Failed {
+                reason,
+                exit_code: None,
+                message,
+            });
+        }
+    };
+    for warning in &prepared.warnings {
+        shown.warning(warning);
+    }
+    shown.section(PREPARE, "Preparing the \"docker-autoscaler\" executor");
+    let acquired = wait_for(acquire(prepared.plan.clone()), shown, &watcher).await;
+    let executor = match acquired {
+        Ok(executor) => executor,
+        Err(outcome) => {
+            shown.end_section(PREPARE);
+            return nothing_used(outcome);
+        }
+    };
+    info!(
+        job = work.payload.id,
+        instance = executor.instance(),
+        "slot acquired"
+    );
+    shown.plain(&format!("Instance {} connected", executor.instance()));
+    // More than the log takes is not worth holding.
+    let limit = work.runner.output_limit;
+    let held = Gate::closed(log, work.payload.features.trace_sections, limit);
+    let course = Course {
+        work,
+        prepared: &prepared,
+        log,
+        shown,
+        held,
+        executor: &executor,
+        watcher,
+    };
+    let outcome = course.walk().await;
+    let executor_clean = executor.cleanup().await;
+    if let Err(left) = &executor_clean {
+        warn!(
+            job = work.payload.id,
+            instance = executor.instance(),
+            left,
+            "cleanup failed"
+        );
+    }
+    Ended {
+        outcome,
+        executor_clean,
+    }
+}
+
+/// Waits for the instance; a wait that is not over at once is told to the user.
+async fn wait_for<E>(
+    acquire: impl Future<Output = Result<E, AcquireProblem>>,
+    shown: &Gate,
+    watcher: &Watcher,
+) -> Result<E, Outcome> {
+    let told = async {
+        tokio::time::sleep(SILENT_WAIT).await;
+        shown.plain("Waiting for an instance...");
+        std::future::pending::<Infallible>().await
+    };
+    tokio::select! {
+        biased;
+        acquired = acquire => acquired.map_err(|problem| Outcome::Failed {
+            reason: FailureReason::RunnerSystemFailure,
+            exit_code: None,
+            message: problem.to_string(),
+        }),
+        why = watcher.interrupted(Signal::Cancel) => Err(why.outcome()),
+        never = told => match never {},
+    }
+}
+
+#[cfg(test)]
+mod tests;

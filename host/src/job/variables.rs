@@ -1,0 +1,232 @@
+//! A job's variables: composed of the runner's and GitLab's, the last definition of a name wins, expanded once.
+
+use crate::coordinator::payload::Variable;
+
+use super::Work;
+use super::plan::Directories;
+
+/// What stands before the payload's variables can be overridden by them; what stands behind cannot.
+#[derive(Clone, Debug)]
+pub struct Variables {
+    /// In order of definition, unexpanded.
+    list: Vec<Variable>,
+    tmp_dir: String,
+}
+
+/// A variable as a script sees it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Expanded {
+    pub key: String,
+    /// The content, of a file variable too.
+    pub value: String,
+    /// Where a file variable's content goes.
+    pub file: Option<String>,
+}
+
+impl std::fmt::Debug for Expanded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Expanded")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+fn plain(key: &str, value: impl Into<String>) -> Variable {
+    Variable {
+        key: key.into(),
+        value: value.into(),
+        public: true,
+        file: false,
+        masked: false,
+        raw: false,
+    }
+}
+
+/// All variables of this job. Order and names are GitLab Runner's.
+pub fn compose(work: &Work, directories: &Directories) -> Variables {
+    let Work {
+        payload,
+        runner,
+        manager,
+        ..
+    } = work;
+    let mut list: Vec<Variable> = runner
+        .feature_flags
+        .iter()
+        .map(|(flag, on)| plain(flag, on.to_string()))
+        .collect();
+    if let Some(image) = &payload.image {
+        list.push(plain("CI_JOB_IMAGE", &image.name));
+    }
+    list.push(plain("CI_RUNNER_SHORT_TOKEN", &work.short_token));
+    list.extend(
+        runner
+            .environment
+            .iter()
+            .map(|(key, value)| plain(key, value)),
+    );
+    list.extend([
+        plain("CI_BUILDS_DIR", &directories.builds),
+        plain("CI_PROJECT_DIR", &directories.project),
+        plain("CI_CONCURRENT_ID", work.concurrent_id.to_string()),
+        plain(
+            "CI_CONCURRENT_PROJECT_ID",
+            work.project_concurrent_id.to_string(),
+        ),
+        plain("CI_SERVER", "yes"),
+        plain("GITLAB_CI", "true"),
+        plain("CI_JOB_STATUS", "running"),
+        plain(
+            "CI_JOB_TIMEOUT",
+            super::plan::job_timeout(payload).as_secs().to_string(),
+        ),
+        // The credential helper reads it; GitLab sends it too, and what it sends wins.
+        Variable {
+            masked: true,
+            raw: true,
+            public: false,
+            ..plain("CI_JOB_TOKEN", &payload.token.0)
+        },
+    ]);
+    // The operator's feature flags win over the job's.
+    let from_job = payload
+        .variables
+        .iter()
+        .filter(|v| !runner.feature_flags.contains_key(&v.key));
+    list.extend(from_job.cloned());
+    list.extend([
+        plain("CI_DISPOSABLE_ENVIRONMENT", "true"),
+        plain("CI_RUNNER_VERSION", &manager.version),
+        plain("CI_RUNNER_REVISION", &manager.revision),
+        plain("RUNNER_TEMP_PROJECT_DIR", &directories.tmp),
+    ]);
+    Variables {
+        list,
+        tmp_dir: directories.tmp.clone(),
+    }
+}
+
+impl Variables {
+    /// Adds a definition that wins over all before it, such as `CI_JOB_STATUS`.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.list.push(plain(key, value));
+    }
+
+    /// The expanded value; of a file variable its path. `None` if it is not defined.
+    pub fn get(&self, key: &str) -> Option<String> {
+        let variable = self.list.iter().rev().find(|v| v.key == key)?;
+        Some(if variable.file {
+            self.file_path(key)
+        } else {
+            self.expanded(variable)
+        })
+    }
+
+    /// Replaces `$NAME` and `${NAME}` by unexpanded values: one pass, unknown names are empty.
+    pub fn expand(&self, text: &str) -> String {
+        expand(text, |name| self.reference(name))
+    }
+
+    /// Every variable once, in the order of its last definition.
+    pub fn all(&self) -> Vec<Expanded> {
+        let mut seen = std::collections::HashSet::new();
+        let mut all: Vec<_> = self
+            .list
+            .iter()
+            .rev()
+            .filter(|v| seen.insert(v.key.as_str()))
+            .map(|v| Expanded {
+                key: v.key.clone(),
+                value: self.expanded(v),
+                file: v.file.then(|| self.file_path(&v.key)),
+            })
+            .collect();
+        all.reverse();
+        all
+    }
+
+    /// For containers: file variables are paths.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        self.all()
+            .into_iter()
+            .map(|v| (v.key, v.file.unwrap_or(v.value)))
+            .collect()
+    }
+
+    /// Values that must not be seen in the log.
+    pub fn masked(&self) -> Vec<String> {
+        let values = self
+            .list
+            .iter()
+            .filter(|v| v.masked)
+            .map(|v| self.expanded(v));
+        values.filter(|value| !value.trim().is_empty()).collect()
+    }
+
+    pub fn tmp_dir(&self) -> &str {
+        &self.tmp_dir
+    }
+
+    fn expanded(&self, variable: &Variable) -> String {
+        if variable.raw {
+            variable.value.clone()
+        } else {
+            self.expand(&variable.value)
+        }
+    }
+
+    fn reference(&self, name: &str) -> String {
+        match self.list.iter().rev().find(|v| v.key == name) {
+            Some(v) if v.file => self.file_path(name),
+            Some(v) => v.value.clone(),
+            None if name == "$" => "$".into(),
+            None => String::new(),
+        }
+    }
+
+    fn file_path(&self, key: &str) -> String {
+        format!("{}/{key}", self.tmp_dir)
+    }
+}
+
+/// Go's `os.Expand`: names as a shell lexes them; bad syntax is eaten; a `$` before anything else stays.
+fn expand(text: &str, value: impl Fn(&str) -> String) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let (name, length) = name_at(after);
+        match (name, length) {
+            ("", 0) => out.push('$'),
+            ("", _) => {}
+            (name, _) => out.push_str(&value(name)),
+        }
+        rest = &after[length..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The name after a `$` and how many bytes it takes with its braces.
+fn name_at(text: &str) -> (&str, usize) {
+    let special = |c: u8| b"*#$@!?-0123456789".contains(&c);
+    match text.as_bytes() {
+        [] => ("", 0),
+        [b'{', c, b'}', ..] if special(*c) => (&text[1..2], 3),
+        [b'{', ..] => match text.find('}') {
+            None => ("", 1),
+            Some(end) => (&text[1..end], end + 1),
+        },
+        [c, ..] if special(*c) => (&text[..1], 1),
+        _ => {
+            let end = text
+                .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                .unwrap_or(text.len());
+            (&text[..end], end)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! Composition and expansion, by tables.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::job::plan;
+use crate::job::tests::work;
+
+#[test]
+fn values_are_expanded_once_against_unexpanded_ones() {
+    let variables = json!([
+        { "key": "C", "value": "c" },
+        { "key": "B", "value": "$C" },
+        { "key": "A", "value": "[$B]" },
+        { "key": "RAW", "value": "$C", "raw": true },
+        { "key": "FILE", "value": "content of $C", "file": true },
+        { "key": "PATH_OF", "value": "at ${FILE}" },
+        { "key": "TWICE", "value": "first" },
+        { "key": "TWICE", "value": "last" },
+        { "key": "SECRET", "value": "s3cret-$C", "masked": true },
+    ]);
+    let prepared = plan::prepare(&work(&json!({ "variables": variables }))).unwrap();
+    let variables = prepared.variables;
+    let tmp = "/builds/group/project.tmp";
+    let cases = [
+        ("A", "[$C]".to_owned()),
+        ("B", "c".into()),
+        ("RAW", "$C".into()),
+        ("FILE", format!("{tmp}/FILE")),
+        ("PATH_OF", format!("at {tmp}/FILE")),
+        ("TWICE", "last".into()),
+        ("OPERATOR", "yes".into()),
+        ("CI_PROJECT_DIR", "/builds/group/project".into()),
+        ("CI_CONCURRENT_ID", "4".into()),
+        ("CI_JOB_TIMEOUT", "3600".into()),
+        ("CI_DISPOSABLE_ENVIRONMENT", "true".into()),
+    ];
+    for (key, expected) in cases {
+        assert_eq!(
+            variables.get(key).as_deref(),
+            Some(expected.as_str()),
+            "{key}"
+        );
+    }
+    let texts = [
+        ("$$ ${C} $C. $? ${} ${unclosed", "$ c c.   unclosed"),
+        ("50$ and $/x", "50$ and $/x"),
+        ("$UNKNOWN|${UNKNOWN}", "|"),
+    ];
+    for (text, expected) in texts {
+        assert_eq!(variables.expand(text), expected, "{text}");
+    }
+    assert_eq!(variables.masked(), ["job-token", "s3cret-c"]);
+    let file = variables
+        .all()
+        .into_iter()
+        .find(|v| v.key == "FILE")
+        .unwrap();
+    assert_eq!(file.value, "content of c");
+    assert_eq!(
+        variables
+            .environment()
+            .iter()
+            .filter(|(key, _)| key == "TWICE")
+            .count(),
+        1
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_text_expands_without_panicking(text in ".{0,60}") {
+        let _ = super::expand(&text, |name| name.to_owned());
+    }
+
+    #[test]
+    fn text_without_a_dollar_is_left_alone(text in "[^$]{0,60}") {
+        prop_assert_eq!(super::expand(&text, |_| unreachable!()), text);
+    }
+}
