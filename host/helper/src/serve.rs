@@ -84,7 +84,9 @@ pub fn serve() -> Result<u8, String> {
         queue: VecDeque::new(),
         leaving: false,
     };
-    Ok(stages.work(&inbox))
+    let code = stages.work(&inbox);
+    stages.spool.drain(DRAIN);
+    Ok(code)
 }
 
 /// Turns standard input into events. A line that is no frame is the rest of one whose attach was lost: skipped.

@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::frame::{Frame as _, FromHelper, Stream};
 
@@ -36,6 +37,8 @@ struct State {
     greeted: bool,
     /// A `hello` was ever received.
     attached: bool,
+    /// The writer has written all it took and waits for more.
+    idle: bool,
 }
 
 impl Spool {
@@ -46,6 +49,7 @@ impl Spool {
             running: None,
             greeted: false,
             attached: false,
+            idle: false,
         };
         Self {
             state: Mutex::new(state),
@@ -113,6 +117,7 @@ impl Spool {
     pub(crate) fn next_to_send(&self) -> io::Result<Vec<u8>> {
         let mut state = self.lock();
         loop {
+            state.idle = false;
             if state.greeted {
                 state.greeted = false;
                 let hello = FromHelper::Hello {
@@ -127,11 +132,26 @@ impl Spool {
                 state.cursor = next;
                 return Ok(bytes);
             }
+            state.idle = true;
+            self.changed.notify_all();
             state = self
                 .changed
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Waits until everything is written, at most so long: somebody may have stopped reading.
+    pub(crate) fn drain(&self, at_most: Duration) {
+        let unwritten = |state: &mut State| {
+            state.attached
+                && (state.greeted || state.cursor < state.backlog.next_seq || !state.idle)
+        };
+        // Either way it is over: a poisoned lock has no writer left.
+        drop(
+            self.changed
+                .wait_timeout_while(self.lock(), at_most, unwritten),
+        );
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

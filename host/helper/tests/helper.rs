@@ -220,3 +220,27 @@ fn a_stage_that_cannot_start_says_why() {
         "{err}"
     );
 }
+
+#[test]
+fn the_end_of_input_lets_the_stage_end_and_its_frames_out() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fleetling-helper"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    for frame in [
+        ToHelper::Hello { resume_from: 1 },
+        ToHelper::Stage(order(1, "echo out")),
+    ] {
+        stdin.write_all(&frame.encode().unwrap()).unwrap();
+    }
+    drop(stdin);
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success());
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(
+        text.contains("\"kind\":\"exit\"") && text.contains("b3V0Cg=="),
+        "{text}"
+    );
+}

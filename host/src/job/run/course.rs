@@ -216,12 +216,12 @@ impl<E: Executor> Course<'_, E> {
                 () = sleep(pause) => pause = (pause * 2).min(RETRY_PAUSE_MOST),
             }
             let body = sources::clear_worktree(&prepared.directories);
-            match self
+            let cleared = self
                 .stage(&Stage::ClearWorktree, &body, &self.held, &bounds)
-                .await
-            {
-                Err(stop @ Stop::Interrupted(_)) => return Err(stop),
-                Ok(()) | Err(_) => {}
+                .await;
+            // A work tree that could not be cleared is for the next try to judge.
+            if let Err(stop @ Stop::Interrupted(_)) = cleared {
+                return Err(stop);
             }
         }
         Ok(())
