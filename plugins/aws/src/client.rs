@@ -229,7 +229,7 @@ impl<'a> Client<'a> {
         mut request: Request,
     ) -> Result<http::Response, Failure> {
         let known = |problem| Failure {
-            problem,
+            problem: Box::new(problem),
             outcome_unknown: false,
         };
         let endpoint = self.account.endpoint(service);
@@ -255,7 +255,7 @@ impl<'a> Client<'a> {
             .send(&request, &Limits::default())
             .map_err(|error| Failure {
                 outcome_unknown: error.outcome_unknown(),
-                problem: error.into_problem(&origin),
+                problem: Box::new(error.into_problem(&origin)),
             })
     }
 }

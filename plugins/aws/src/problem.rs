@@ -9,14 +9,14 @@ use crate::profile::Account;
 /// A call that failed.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Failure {
-    pub(crate) problem: Problem,
+    pub(crate) problem: Box<Problem>,
     /// AWS may have acted all the same: it did not answer, or answered with a fault of its own.
     pub(crate) outcome_unknown: bool,
 }
 
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
-        failure.problem
+        *failure.problem
     }
 }
 
@@ -56,7 +56,7 @@ impl Refusal {
             .retry_after(self.retry_after);
         problem.code = Some(self.code).filter(|code| !code.is_empty());
         Failure {
-            problem,
+            problem: Box::new(problem),
             outcome_unknown: self.status >= 500,
         }
     }

@@ -50,8 +50,9 @@ pub(crate) struct Account {
     pub(crate) credentials: Credentials,
     /// The file the keys came from, as the operator wrote it.
     pub(crate) source: String,
-    /// Sections that may hold an `endpoint_url`: the profile's own, and its services'.
-    pub(crate) own: ini::Section,
+    /// The profile's own, for every service that `services` has none for.
+    pub(crate) endpoint_url: Option<String>,
+    /// The `[services …]` section that the profile names.
     pub(crate) services: ini::Section,
 }
 
@@ -92,7 +93,7 @@ impl Account {
             region,
             credentials,
             source,
-            own,
+            endpoint_url: own.get("endpoint_url").cloned(),
             services,
         })
     }
@@ -103,7 +104,7 @@ impl Account {
             .services
             .get(service.key())
             .and_then(|settings| ini::nested(settings).remove("endpoint_url"))
-            .or_else(|| self.own.get("endpoint_url").cloned());
+            .or_else(|| self.endpoint_url.clone());
         if let Some(url) = configured.filter(|url| !url.is_empty()) {
             return url.trim_end_matches('/').to_owned();
         }
@@ -248,35 +249,35 @@ struct Content {
 }
 
 /// A file that the operator named must be there; one that is only looked for by default may be missing.
+///
+/// A fault of the credentials file is `unauthenticated`, so that the host looks again when the file changes.
 fn read(host: &dyn Host, config: &PluginConfig, source: Source) -> Result<Content, Problem> {
-    let (secret, key, path, named) = match source {
+    let (secret, key, path, named, kind) = match source {
         Source::Config => (
             "aws_config",
             "plugin_config.config_file",
             config.config_path(),
             config.config_file.is_some(),
+            ProblemKind::InvalidConfig,
         ),
         Source::Credentials => (
             "aws_credentials",
             "plugin_config.credentials_file",
             config.credentials_path(),
             config.credentials_file.is_some(),
+            ProblemKind::Unauthenticated,
         ),
     };
+    let fault = |kind, fault: String| Problem::new(kind, format!("{path}: {fault}"));
     let bytes = match host.secret(secret) {
         Ok(bytes) => bytes,
         Err(SecretProblem::NotGranted(why)) if named => {
-            return Err(Problem::new(
-                ProblemKind::Forbidden,
-                format!("{path} may not be read: {why}"),
-            )
-            .about(secret));
+            let message = format!("may not be read by this plugin: {why}");
+            return Err(fault(ProblemKind::Forbidden, message).about(secret));
         }
         Err(SecretProblem::Unreadable(why)) if named => {
-            return Err(Problem::invalid_config(
-                key,
-                format!("{path} could not be read: {why}; next: correct {key} or the file"),
-            ));
+            let message = format!("could not be read: {why}; next: correct {key} or the file");
+            return Err(fault(kind, message).about(key));
         }
         Err(SecretProblem::NotGranted(why) | SecretProblem::Unreadable(why)) => {
             return Ok(Content {
@@ -285,11 +286,10 @@ fn read(host: &dyn Host, config: &PluginConfig, source: Source) -> Result<Conten
             });
         }
     };
-    let fault = |fault: String| {
-        Problem::invalid_config(key, format!("{path}: {fault}; next: correct the file"))
-    };
-    let text = String::from_utf8(bytes).map_err(|_| fault("it is not UTF-8".into()))?;
-    let content = ini::parse(&text).map_err(|malformed| fault(malformed.to_string()))?;
+    let malformed =
+        |what: String| fault(kind, format!("{what}; next: correct the file")).about(key);
+    let text = String::from_utf8(bytes).map_err(|_| malformed("it is not UTF-8".into()))?;
+    let content = ini::parse(&text).map_err(|error| malformed(error.to_string()))?;
     Ok(Content {
         content,
         absent: None,

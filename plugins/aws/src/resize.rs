@@ -57,7 +57,7 @@ fn try_increase(
             if !failure.outcome_unknown {
                 wishes::forget(host, &wish.token);
             }
-            return Err(failure.problem);
+            return Err(failure.into());
         }
         wish.served = true;
         wishes::record(host, &wish);
@@ -166,7 +166,7 @@ fn terminate(client: &Client<'_>, group: &AutoScalingGroup, id: &str) -> Removal
     let Err(failure) = client.terminate(id) else {
         return Removal::Accepted;
     };
-    let problem = failure.problem;
+    let problem = Problem::from(failure);
     // `ValidationError` has no finer codes: the sentence is all there is.
     if problem.code.as_deref() == Some("ValidationError") {
         if problem.message.contains("not found") {

@@ -18,7 +18,7 @@ pub(crate) fn account() -> Account {
         region: "eu-west-1".into(),
         credentials: Credentials::new("AKIDEXAMPLE", "s3cret", None, None, "tests"),
         source: "/home/user/.aws/credentials".into(),
-        own: BTreeMap::new(),
+        endpoint_url: None,
         services: BTreeMap::new(),
     }
 }

@@ -12,6 +12,10 @@ mod bindings {
         path: "../../wit",
         world: "contract",
         additional_derives: [PartialEq],
+        additional_type_attributes: {
+            "fleetling:provider/provider-types@0.1.0/increase-outcome": [#[derive(Default)]],
+            "fleetling:provider/provider-types@0.1.0/snapshot": [#[derive(Default)]],
+        },
         pub_export_macro: true,
         export_macro_name: "export_contract",
     });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{IncreaseOutcome, Problem, ProblemKind, Snapshot};
+use crate::{IncreaseOutcome, Problem, ProblemKind};
 
 impl Problem {
     /// `message` says what, where and what next; never a secret.
@@ -50,31 +50,6 @@ impl IncreaseOutcome {
         Self {
             problems: vec![problem],
             ..Self::default()
-        }
-    }
-}
-
-impl Default for IncreaseOutcome {
-    fn default() -> Self {
-        Self {
-            accepted: 0,
-            ids: Vec::new(),
-            target: None,
-            problems: Vec::new(),
-            extras: Vec::new(),
-        }
-    }
-}
-
-impl Default for Snapshot {
-    fn default() -> Self {
-        Self {
-            instances: Vec::new(),
-            target: None,
-            max_size: None,
-            owner: None,
-            notices: Vec::new(),
-            extras: Vec::new(),
         }
     }
 }

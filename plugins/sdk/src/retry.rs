@@ -19,7 +19,8 @@ pub fn read<T>(
     mut read: impl FnMut() -> Result<T, Problem>,
 ) -> Result<T, Problem> {
     let mut wait = FIRST_WAIT;
-    for attempt in 1.. {
+    let mut attempt = 1;
+    loop {
         let problem = match read() {
             Ok(value) => return Ok(value),
             Err(problem) => problem,
@@ -43,8 +44,8 @@ pub fn read<T>(
         );
         host.sleep(pause);
         wait *= 2;
+        attempt += 1;
     }
-    unreachable!("the loop above returns on its last try")
 }
 
 #[cfg(test)]

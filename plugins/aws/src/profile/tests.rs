@@ -139,7 +139,7 @@ fn what_cannot_be_used_is_named_and_no_secret_is_told() {
             r#"{"name":"g","credentials_file":"/c"}"#,
             "[default]\n",
             "[default]\ns3cret\n",
-            ProblemKind::InvalidConfig,
+            ProblemKind::Unauthenticated,
             "/c: line 2: neither a `[section]`",
         ),
     ];
@@ -170,6 +170,6 @@ fn a_credentials_file_alone_is_enough_and_a_named_one_must_be_readable() {
     assert!(
         problem
             .message
-            .contains("/x could not be read: no such file")
+            .contains("/x: could not be read: no such file")
     );
 }
