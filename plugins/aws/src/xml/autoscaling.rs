@@ -1,0 +1,76 @@
+//! `DescribeAutoScalingGroups`.
+
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct DescribeAutoScalingGroupsResponse {
+    #[serde(rename = "DescribeAutoScalingGroupsResult")]
+    pub(crate) result: Groups,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Groups {
+    #[serde(default)]
+    pub(crate) auto_scaling_groups: Members<AutoScalingGroup>,
+    pub(crate) next_token: Option<String>,
+}
+
+/// A list of the Query protocol.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Members<T> {
+    #[serde(default = "Vec::new")]
+    pub(crate) member: Vec<T>,
+}
+
+impl<T> Default for Members<T> {
+    fn default() -> Self {
+        Self { member: Vec::new() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct AutoScalingGroup {
+    pub(crate) auto_scaling_group_name: String,
+    pub(crate) min_size: u32,
+    pub(crate) max_size: u32,
+    pub(crate) desired_capacity: u32,
+    #[serde(default)]
+    pub(crate) instances: Members<Member>,
+    #[serde(default)]
+    pub(crate) suspended_processes: Members<SuspendedProcess>,
+    #[serde(default)]
+    pub(crate) new_instances_protected_from_scale_in: bool,
+    #[serde(default)]
+    pub(crate) capacity_rebalance: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct SuspendedProcess {
+    pub(crate) process_name: String,
+}
+
+/// An instance as its group sees it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Member {
+    pub(crate) instance_id: String,
+    #[serde(default)]
+    pub(crate) availability_zone: String,
+    pub(crate) lifecycle_state: String,
+    #[serde(default)]
+    pub(crate) health_status: String,
+    pub(crate) instance_type: Option<String>,
+    pub(crate) launch_template: Option<LaunchTemplate>,
+    pub(crate) launch_configuration_name: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct LaunchTemplate {
+    pub(crate) launch_template_id: Option<String>,
+    pub(crate) launch_template_name: Option<String>,
+    pub(crate) version: Option<String>,
+}
