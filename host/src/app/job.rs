@@ -8,27 +8,26 @@
 //!
 //! Invariant: the slot is given back before GitLab has accepted the end, so a slow GitLab never holds a paid instance.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::runner::{Permits, Serving};
+use crate::coordinator::api::{JobApi, JobKey, JobState, Update, Updated};
+use crate::coordinator::client::Client;
 use crate::coordinator::commit::{Commitment, commit};
 use crate::coordinator::mask::Masks;
 use crate::coordinator::outcome::{FailureReason, Outcome};
 use crate::coordinator::payload::Job;
 use crate::coordinator::pending::{JobRecord, PendingJob};
-use crate::coordinator::trace::{Log, Report, Trace, TraceOptions};
+use crate::coordinator::trace::{Report, Trace, TraceOptions, TraceProblem};
 use crate::docker::executor::DockerExecutor;
 use crate::docker::readiness::Readiness;
-use crate::docker::stage::{Output, Plan};
-use crate::job::{self, AcquireProblem, Ended, JobLog, Work};
+use crate::docker::stage::Plan;
+use crate::job::{self, AcquireProblem, Ended, Work, plan};
 use crate::scaler::{Acquisition, Health, Reservation};
-
-/// Removed by the sealed record's next start only: GitLab could not be told within the retry limit.
-const SHUTDOWN_TEXT: &str = "the manager was stopped while this job ran";
 
 /// Runs a job that GitLab just offered; returns when GitLab knows its end.
 pub(super) async fn run(
@@ -75,7 +74,7 @@ pub(super) async fn run(
         Err(problem) => {
             error!(job = id, %problem, "job has no log and is failed");
             // Without its log no job is worth running; the record makes the next start tell GitLab again.
-            return fail_without_log(&serving, &work, pending).await;
+            return fail_without_log(&serving, pending).await;
         }
     };
     let outcome = if canceled {
@@ -86,8 +85,123 @@ pub(super) async fn run(
             message: "canceled before it began".to_owned(),
         }
     } else {
-        carry_out(&serving, work, &trace, &pending, reservation, permits).await
+        carry_out(&serving, work, &trace, reservation, permits).await
     };
     drop((number, project_number));
     end(trace, pending, outcome).await;
+}
+
+/// The part of a job that holds capacity: from waiting for a slot to giving it back.
+async fn carry_out(
+    serving: &Serving,
+    work: Work,
+    trace: &Trace,
+    reservation: Reservation,
+    permits: Permits,
+) -> Outcome {
+    let id = work.payload.id;
+    let started = Instant::now();
+    let mut held: Option<Acquisition<Readiness>> = None;
+    let Ended { outcome, executor_clean } = {
+        let held = &mut held;
+        let acquire = |plan: Plan| async move {
+            let limit = serving.runner.autoscaler.instance_acquire_timeout;
+            let acquired = timeout(limit, serving.scaler.acquire(reservation)).await;
+            let acquisition = acquired
+                .map_err(|_| {
+                    AcquireProblem(format!(
+                        "no instance could be had within instance_acquire_timeout ({limit:?}): {}",
+                        why_none(serving)
+                    ))
+                })?
+                .map_err(|e| AcquireProblem(e.to_string()))?;
+            let (machine, slot) = (acquisition.machine().clone(), acquisition.slot());
+            info!(job = id, instance = %acquisition.instance(), slot, waited = ?started.elapsed(), "slot acquired");
+            *held = Some(acquisition);
+            DockerExecutor::new(machine, slot, plan, serving.runner.docker.clone())
+                .map_err(|e| AcquireProblem(e.to_string()))
+        };
+        let stopping = serving.process.shutdown.stopping().clone();
+        job::run(work, trace.log(), acquire, trace.signals(), stopping).await
+    };
+    if let Some(acquisition) = held {
+        acquisition.release(match executor_clean {
+            Ok(()) => Health::Good,
+            Err(left) => Health::Retire(format!("cleanup after job {id} failed: {left}")),
+        });
+    }
+    drop(permits);
+    outcome
+}
+
+/// The fleet's own last word on why there is no slot.
+fn why_none(serving: &Serving) -> String {
+    let status = serving.scaler.status();
+    let status = status.borrow();
+    let problem = status.problem.clone().or_else(|| status.last_decision.clone());
+    problem.unwrap_or_else(|| "no decision was taken yet".to_owned())
+}
+
+/// Tells GitLab, and the record that it is told.
+async fn end(trace: Trace, mut pending: PendingJob, outcome: Outcome) {
+    let id = pending.record().job.id;
+    let sent = trace.bytes_sent();
+    let (report, written) = tokio::join!(trace.finish(outcome.clone()), pending.ended(&outcome, sent));
+    if let Err(problem) = written {
+        warn!(job = id, %problem, "end of the job was not written");
+    }
+    match report {
+        Report::Accepted => info!(job = id, "end of the job accepted by GitLab"),
+        Report::NoLongerWanted => info!(job = id, "GitLab had ended the job itself"),
+        Report::GaveUp(why) => {
+            error!(job = id, why, "GitLab was not told how the job ended; the next start tells it");
+            return;
+        }
+    }
+    if let Err(problem) = pending.done().await {
+        warn!(job = id, %problem, "record of an ended job was kept");
+    }
+}
+
+/// A log that cannot be kept: the one update says so.
+async fn fail_without_log(serving: &Serving, pending: PendingJob) {
+    let key = JobKey::from(&pending.record().job);
+    let update = Update {
+        state: JobState::Failed,
+        failure_reason: Some(FailureReason::RunnerSystemFailure),
+        ..Update::running(None)
+    };
+    match serving.client.update(&key, &update).await.verdict {
+        Updated::Failed(why) => {
+            warn!(job = key.id, why, "failure was not told; the next start tells it");
+        }
+        _ => {
+            if let Err(problem) = pending.done().await {
+                warn!(job = key.id, %problem, "record of an ended job was kept");
+            }
+        }
+    }
+}
+
+fn open_trace(
+    serving: &Serving,
+    work: &Work,
+    api: Arc<Client>,
+    timestamps: bool,
+) -> Result<Trace, TraceProblem> {
+    let payload = &work.payload;
+    // A payload that is refused prints no variable.
+    let prepared = plan::prepare(work).ok();
+    let masks = Masks {
+        phrases: prepared.as_ref().map(|p| p.variables.masked()).unwrap_or_default(),
+        prefixes: payload.features.token_mask_prefixes.clone(),
+    };
+    let options = TraceOptions {
+        spool_dir: serving.process.spool_dir.clone(),
+        limit_bytes: serving.runner.output_limit,
+        timestamps,
+        debug_trace: prepared.is_some_and(|p| p.settings.debug_trace),
+        retry_limit: serving.runner.job_status_final_update_retry_limit,
+    };
+    Trace::open(api, payload, &masks, options)
 }

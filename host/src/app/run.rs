@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::claims::Claims;
-use super::runner;
+use super::{places, runner};
 use super::shutdown::Shutdown;
 use crate::config::{self, Severity, usable};
 use crate::coordinator::api::JobApi;
@@ -17,8 +17,8 @@ use crate::coordinator::identity::SystemId;
 use crate::coordinator::pending::{self, JobRecord};
 use crate::coordinator::trace;
 use crate::job::ManagerIdentity;
-use crate::plugin::platform::{Platform, PlatformOptions};
-use crate::store::{Store, place};
+use crate::plugin::platform::Platform;
+use crate::store::Store;
 
 /// What the command line decided.
 #[derive(Clone, Debug)]
@@ -120,10 +120,10 @@ impl Process {
         let platform = places::platform(&options.plugin_dirs, &config.path, store.clone())?;
         Ok(Self {
             identity: Arc::new(ManagerIdentity {
-                version: VERSION.to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
                 revision: REVISION.to_owned(),
                 system_id: identified.id.to_string(),
-                hostname: nix_hostname(),
+                hostname: hostname(),
             }),
             system_id: identified.id,
             data_dir: places::data_dir()?,
