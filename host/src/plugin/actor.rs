@@ -106,7 +106,8 @@ pub struct Instance {
 impl Recipe {
     /// Instantiated and initialised.
     pub async fn build(&self) -> Result<Instance, NotBuilt> {
-        let mut instance = self.instantiate().await?;
+        let instance = self.instantiate().await;
+        let mut instance = instance.map_err(|e| self.lost("instantiation", &e))?;
         let meter = instance.meter.clone();
         let init = instance.guest.init(&self.config, &self.settings);
         self.clocked("init", meter, init)
@@ -116,10 +117,10 @@ impl Recipe {
     }
 
     /// Not yet initialised: only `describe` may be called.
-    pub async fn instantiate(&self) -> Result<Instance, Lost> {
+    pub async fn instantiate(&self) -> wasmtime::Result<Instance> {
         let (tenant, budget) = (self.tenant.clone(), self.clocks.processor);
         let made = self.engine.instantiate(&self.program, tenant, budget);
-        let (guest, meter) = made.await.map_err(|e| self.lost("instantiation", &e))?;
+        let (guest, meter) = made.await?;
         Ok(Instance { guest, meter })
     }
 
@@ -142,7 +143,7 @@ impl Recipe {
         }
     }
 
-    fn lost(&self, name: &str, problem: &wasmtime::Error) -> Lost {
+    pub fn lost(&self, name: &str, problem: &wasmtime::Error) -> Lost {
         let plugin = &self.plugin;
         Lost(if problem.downcast_ref::<ProcessorTimeSpent>().is_some() {
             let budget = self.clocks.processor;

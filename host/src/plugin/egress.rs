@@ -415,3 +415,6 @@ impl WasiHttpHooks for EgressHooks {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

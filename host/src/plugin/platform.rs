@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::actor::{Actor, Clocks, Instance, NotBuilt, Recipe};
 use super::directory::{Directory, Reference};
 use super::egress::{Egress, EgressOptions, REQUESTS_IN_ALL, Resolver, system_resolver};
-use super::engine::{Engine, Program, Tenant};
+use super::engine::{Engine, ProcessorTimeSpent, Program, Tenant};
 use super::grants::{Grants, GrantsFile, built_in};
 use super::kv::Kv;
 use super::log::GuestLog;
@@ -338,10 +338,17 @@ async fn build_first(
     recipe: &Recipe,
     config: &serde_json::Value,
 ) -> Result<(Instance, String), Cause> {
-    let mut instance = recipe
-        .instantiate()
-        .await
-        .map_err(|lost| call_failed("instantiation", &lost))?;
+    let mut instance = recipe.instantiate().await.map_err(|problem| {
+        let is_its_own = problem.downcast_ref::<wasmtime::Trap>().is_some()
+            || problem.downcast_ref::<ProcessorTimeSpent>().is_some();
+        if is_its_own {
+            return call_failed("instantiation", &recipe.lost("instantiation", &problem));
+        }
+        // Exports are typed only now: a function of another shape is found here.
+        Cause::NoProvider {
+            detail: format!("{problem:#}"),
+        }
+    })?;
     let meter = instance.meter.clone();
     let describe = instance.guest.describe();
     let description = recipe

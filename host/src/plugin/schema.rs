@@ -31,7 +31,7 @@ pub fn warnings(schema: &str, config: &Value) -> Vec<String> {
                 let nearest = properties
                     .keys()
                     .map(|known| (strsim::damerau_levenshtein(key, known), known))
-                    .filter(|(distance, _)| *distance <= 3)
+                    .filter(|(distance, _)| *distance <= 2)
                     .min();
                 let hint =
                     nearest.map_or(String::new(), |(_, known)| format!("; is it `{known}`?"));
