@@ -1,0 +1,373 @@
+//! The generated types of the contract and their conversion into `fleet::group`'s: no other file sees them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use wasmtime::Store;
+
+use super::engine::Sandbox;
+use super::kv::KvProblem;
+use super::log::Level;
+use super::secrets::SecretProblem;
+use crate::fleet::group::{
+    Address, Connection, Group, IncreaseOutcome, IncreaseRequest, InstanceId, InstanceRef,
+    InstanceState, Interruption, InterruptionKind, Listed, Login, Notice, Password, Problem,
+    ProblemKind, Protocol, ProviderSettings, Reach, Removal, Snapshot,
+};
+
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "contract",
+        imports: { default: async | trappable },
+        exports: { default: async },
+        require_store_data_send: true,
+    });
+}
+
+use generated::fleetling::provider::{kv, log, provider_types as wit, secrets};
+
+pub use generated::{Contract, ContractPre};
+
+/// The version of the contract this module binds.
+pub const PACKAGE: &str = "fleetling:provider@0.1.0";
+pub const EXPORT: &str = "fleetling:provider/provider@0.1.0";
+
+pub fn add_to_linker(linker: &mut wasmtime::component::Linker<Sandbox>) -> wasmtime::Result<()> {
+    type Has = wasmtime::component::HasSelf<Sandbox>;
+    Contract::add_to_linker::<Sandbox, Has>(linker, |sandbox| sandbox)
+}
+
+/// What a plugin says about itself.
+#[derive(Clone, Debug)]
+pub struct Description {
+    pub name: String,
+    pub version: String,
+    /// JSON Schema of `plugin_config`.
+    pub config_schema: String,
+    /// Grants it asks for, as entries or templates: shown to the operator, never believed.
+    pub wants: Vec<String>,
+}
+
+/// One instance of a plugin: store and exports together, because either is useless alone.
+pub struct Guest {
+    pub store: Store<Sandbox>,
+    pub contract: Contract,
+}
+
+type Called<T> = wasmtime::Result<Result<T, Problem>>;
+
+impl Guest {
+    pub async fn describe(&mut self) -> wasmtime::Result<Description> {
+        let provider = self.contract.fleetling_provider_provider();
+        let description = provider.call_describe(&mut self.store).await?;
+        Ok(Description {
+            name: description.name,
+            version: description.version,
+            config_schema: description.config_schema,
+            wants: description.wants,
+        })
+    }
+
+    pub async fn init(&mut self, config: &str, settings: &ProviderSettings) -> Called<()> {
+        let settings = settings_of(settings);
+        let provider = self.contract.fleetling_provider_provider();
+        let answer = provider
+            .call_init(&mut self.store, config, &settings)
+            .await?;
+        Ok(answer.map_err(problem))
+    }
+
+    pub async fn open(&mut self) -> Called<Group> {
+        let provider = self.contract.fleetling_provider_provider();
+        let answer = provider.call_open(&mut self.store).await?;
+        Ok(answer.map(group).map_err(problem))
+    }
+
+    pub async fn update(&mut self) -> Called<Snapshot> {
+        let provider = self.contract.fleetling_provider_provider();
+        let answer = provider.call_update(&mut self.store).await?;
+        Ok(answer.map(snapshot).map_err(problem))
+    }
+
+    pub async fn increase(&mut self, request: IncreaseRequest) -> Called<IncreaseOutcome> {
+        let request = wit::IncreaseRequest {
+            token: request.token,
+            count: request.count,
+            avoid_pools: request.avoid_pools,
+            extras: Vec::new(),
+        };
+        let provider = self.contract.fleetling_provider_provider();
+        let outcome = provider.call_increase(&mut self.store, &request).await?;
+        Ok(Ok(IncreaseOutcome {
+            accepted: outcome.accepted,
+            ids: outcome.ids.into_iter().map(InstanceId).collect(),
+            target: outcome.target,
+            problems: outcome.problems.into_iter().map(problem).collect(),
+        }))
+    }
+
+    pub async fn decrease(&mut self, instances: Vec<InstanceRef>) -> Called<Vec<Removal>> {
+        let instances: Vec<_> = instances.into_iter().map(instance_ref).collect();
+        let provider = self.contract.fleetling_provider_provider();
+        let removals = provider.call_decrease(&mut self.store, &instances).await?;
+        if removals.len() != instances.len() {
+            wasmtime::bail!(
+                "it answered {} removals for {} instances",
+                removals.len(),
+                instances.len()
+            );
+        }
+        Ok(Ok(removals
+            .into_iter()
+            .map(|removal| match removal {
+                wit::Removal::Accepted => Removal::Accepted,
+                wit::Removal::Gone => Removal::Gone,
+                wit::Removal::Refused(why) => Removal::Refused(problem(why)),
+            })
+            .collect()))
+    }
+
+    pub async fn connect_info(&mut self, of: InstanceRef) -> Called<Connection> {
+        let provider = self.contract.fleetling_provider_provider();
+        let answer = provider
+            .call_connect_info(&mut self.store, &instance_ref(of))
+            .await?;
+        Ok(answer.map(connection).map_err(problem))
+    }
+
+    pub async fn heartbeat(&mut self, of: InstanceRef) -> Called<()> {
+        let provider = self.contract.fleetling_provider_provider();
+        let answer = provider
+            .call_heartbeat(&mut self.store, &instance_ref(of))
+            .await?;
+        Ok(answer.map_err(problem))
+    }
+
+    pub async fn shutdown(&mut self, for_good: bool) -> Called<()> {
+        let provider = self.contract.fleetling_provider_provider();
+        let answer = provider.call_shutdown(&mut self.store, for_good).await?;
+        Ok(answer.map_err(problem))
+    }
+}
+
+impl wit::Host for Sandbox {}
+
+impl log::Host for Sandbox {
+    async fn write(
+        &mut self,
+        level: log::Level,
+        message: String,
+        fields: Vec<(String, String)>,
+    ) -> wasmtime::Result<()> {
+        let level = match level {
+            log::Level::Trace => Level::Trace,
+            log::Level::Debug => Level::Debug,
+            log::Level::Info => Level::Info,
+            log::Level::Warn => Level::Warn,
+            log::Level::Error => Level::Error,
+        };
+        self.tenant().log.write(level, &message, &fields);
+        Ok(())
+    }
+}
+
+impl secrets::Host for Sandbox {
+    async fn get(
+        &mut self,
+        name: String,
+    ) -> wasmtime::Result<Result<Vec<u8>, secrets::SecretProblem>> {
+        let secrets = self.tenant().secrets();
+        let read = tokio::task::spawn_blocking(move || secrets.read(&name)).await?;
+        Ok(read.map_err(|problem| match problem {
+            SecretProblem::NotGranted(name) => secrets::SecretProblem::NotGranted(name),
+            SecretProblem::Unreadable(why) => secrets::SecretProblem::Unreadable(why),
+        }))
+    }
+}
+
+impl kv::Host for Sandbox {
+    async fn get(
+        &mut self,
+        key: String,
+    ) -> wasmtime::Result<Result<Option<Vec<u8>>, kv::KvProblem>> {
+        let kv = self.tenant().kv.clone();
+        let value = tokio::task::spawn_blocking(move || kv.get(&key)).await?;
+        Ok(value.map_err(kv_problem))
+    }
+
+    async fn swap(
+        &mut self,
+        key: String,
+        expected: Option<Vec<u8>>,
+        new: Option<Vec<u8>>,
+    ) -> wasmtime::Result<Result<bool, kv::KvProblem>> {
+        let kv = self.tenant().kv.clone();
+        let swap = move || kv.swap(&key, expected.as_deref(), new);
+        let swapped = tokio::task::spawn_blocking(swap).await?;
+        Ok(swapped.map_err(kv_problem))
+    }
+}
+
+fn kv_problem(problem: KvProblem) -> kv::KvProblem {
+    match problem {
+        KvProblem::TooLarge => kv::KvProblem::TooLarge,
+        KvProblem::Unavailable(why) => kv::KvProblem::Unavailable(why),
+    }
+}
+
+fn settings_of(settings: &ProviderSettings) -> wit::Settings {
+    let settings = settings.clone();
+    wit::Settings {
+        connector: wit::Connector {
+            os: settings.os,
+            arch: settings.arch,
+            protocol: settings.protocol.map(|protocol| match protocol {
+                Protocol::Ssh => wit::Protocol::Ssh,
+                Protocol::Winrm => wit::Protocol::Winrm,
+                Protocol::WinrmTls => wit::Protocol::WinrmTls,
+            }),
+            port: settings.port,
+            username: settings.username,
+            static_credentials: settings.static_credentials,
+        },
+        ssh_public_key: settings.ssh_public_key,
+        rsa_public_key: None,
+        owner: settings.owner,
+        max_instances: settings.max_instances,
+        capacity_per_instance: settings.capacity_per_instance,
+        extras: Vec::new(),
+    }
+}
+
+fn instance_ref(of: InstanceRef) -> wit::InstanceRef {
+    wit::InstanceRef {
+        id: of.id.0,
+        memo: of.memo,
+    }
+}
+
+fn problem(problem: wit::Problem) -> Problem {
+    use wit::ProblemKind as W;
+    Problem {
+        kind: match problem.kind {
+            W::Unauthenticated => ProblemKind::Unauthenticated,
+            W::Forbidden => ProblemKind::Forbidden,
+            W::Throttled => ProblemKind::Throttled,
+            W::Quota => ProblemKind::Quota,
+            W::OutOfCapacity => ProblemKind::OutOfCapacity,
+            W::NotFound => ProblemKind::NotFound,
+            W::NotReady => ProblemKind::NotReady,
+            W::Conflict => ProblemKind::Conflict,
+            W::InvalidConfig => ProblemKind::InvalidConfig,
+            W::Unavailable => ProblemKind::Unavailable,
+            W::Unsupported => ProblemKind::Unsupported,
+            W::Other => ProblemKind::Other,
+        },
+        message: problem.message,
+        subject: problem.subject,
+        code: problem.code,
+        retry_after: problem.retry_after_ms.map(Duration::from_millis),
+    }
+}
+
+/// A time beyond what the platform can hold is no time.
+fn time(unix_ms: u64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_millis(unix_ms))
+}
+
+fn notices(notices: Vec<wit::Notice>) -> Vec<Notice> {
+    notices
+        .into_iter()
+        .map(|notice| Notice {
+            subject: notice.subject,
+            message: notice.message,
+        })
+        .collect()
+}
+
+fn group(group: wit::Group) -> Group {
+    Group {
+        id: group.id,
+        max_size: group.max_size,
+        owner: group.owner,
+        notices: notices(group.notices),
+    }
+}
+
+fn snapshot(snapshot: wit::Snapshot) -> Snapshot {
+    Snapshot {
+        instances: snapshot.instances.into_iter().map(listed).collect(),
+        target: snapshot.target,
+        max_size: snapshot.max_size,
+        owner: snapshot.owner,
+        notices: notices(snapshot.notices),
+    }
+}
+
+fn listed(instance: wit::Instance) -> Listed {
+    use wit::InstanceState as W;
+    Listed {
+        id: InstanceId(instance.id),
+        state: match instance.state {
+            W::Creating => InstanceState::Creating,
+            W::Running => InstanceState::Running,
+            W::Suspending => InstanceState::Suspending,
+            W::Suspended => InstanceState::Suspended,
+            W::Resuming => InstanceState::Resuming,
+            W::Stopped => InstanceState::Stopped,
+            W::Deleting => InstanceState::Deleting,
+            W::Deleted => InstanceState::Deleted,
+            W::Failed => InstanceState::Failed,
+            W::Unknown => InstanceState::Unknown,
+        },
+        created_at: instance.created_at.and_then(time),
+        pool: instance.pool,
+        generation: instance.generation,
+        interruption: instance.interruption.map(|interruption| Interruption {
+            kind: match interruption.kind {
+                wit::InterruptionKind::Reclaim => InterruptionKind::Reclaim,
+                wit::InterruptionKind::Rebalance => InterruptionKind::Rebalance,
+                wit::InterruptionKind::Maintenance => InterruptionKind::Maintenance,
+                wit::InterruptionKind::ScaleIn => InterruptionKind::ScaleIn,
+            },
+            at: interruption.at.and_then(time),
+        }),
+        reason: instance.reason.map(problem),
+        request: instance.request,
+        memo: instance.memo,
+        extras: instance.extras,
+    }
+}
+
+fn connection(connection: wit::Connection) -> Connection {
+    Connection {
+        os: connection.os,
+        arch: connection.arch,
+        protocol: connection.protocol.map(|protocol| match protocol {
+            wit::Protocol::Ssh => Protocol::Ssh,
+            wit::Protocol::Winrm => Protocol::Winrm,
+            wit::Protocol::WinrmTls => Protocol::WinrmTls,
+        }),
+        username: connection.username,
+        login: match connection.login {
+            wit::Login::PublicKey => Login::PublicKey,
+            wit::Login::Password(password) => Login::Password(Password(password)),
+            wit::Login::Sealed(sealed) => Login::Sealed(sealed.ciphertext),
+            wit::Login::AsConfigured => Login::AsConfigured,
+        },
+        addresses: connection
+            .addresses
+            .into_iter()
+            .map(|address| Address {
+                reach: match address.reach {
+                    wit::Reach::Internal => Reach::Internal,
+                    wit::Reach::External => Reach::External,
+                },
+                host: address.host,
+                port: address.port,
+            })
+            .collect(),
+        host_keys: connection.host_keys,
+        valid_until: connection.valid_until.and_then(time),
+    }
+}

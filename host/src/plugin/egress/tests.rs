@@ -1,0 +1,306 @@
+//! Real listeners on the loopback: a denied request must leave no connection behind.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http_body_util::{Empty, Full};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::plugin::grants::GrantsFile;
+
+/// Answers each connection's first request with `response` and counts connections.
+struct Server {
+    port: u16,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start(response: impl Into<Vec<u8>>) -> Self {
+        let response: Arc<Vec<u8>> = Arc::new(response.into());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let response = response.clone();
+                tokio::spawn(async move {
+                    let mut request = vec![0; 64 << 10];
+                    let read = stream.read(&mut request).await.unwrap_or(0);
+                    if read > 0 && !response.is_empty() {
+                        drop(stream.write_all(&response).await);
+                    }
+                    // Holds the connection open: only the client's clocks end it.
+                    drop(stream.read(&mut request).await);
+                });
+            }
+        });
+        Self { port, connections }
+    }
+
+    fn seen(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-a: b\r\n\r\nhi";
+
+fn reach(toml: &str) -> Reach {
+    let file = GrantsFile::parse(&format!("[p]\n{toml}")).expect("the test's grants parse");
+    file.plugins["p"].reach(&json!({}))
+}
+
+/// Names lead where the table says; a name that is not in it leads nowhere.
+fn egress(toml: &str, names: &'static [(&'static str, &'static str)]) -> Egress {
+    let resolver: Resolver = Arc::new(move |name| {
+        let found = names.iter().filter(|(known, _)| *known == name);
+        let found = found
+            .map(|(_, ip)| ip.parse().expect("an address"))
+            .collect();
+        Box::pin(async move { Ok(found) })
+    });
+    let options = EgressOptions {
+        plugin: "p".into(),
+        group: "g".into(),
+        grants_file: "plugins.toml".into(),
+        no_built_in: None,
+        resolver,
+        all: Arc::new(Semaphore::new(REQUESTS_IN_ALL)),
+    };
+    Egress::new(options, reach(toml))
+}
+
+fn get(url: &str) -> http::Request<WasiBody> {
+    let body = Empty::new().map_err(Error::from).boxed_unsync();
+    http::Request::get(url).body(body).expect("a request")
+}
+
+async fn text(response: http::Response<WasiBody>) -> Result<Vec<u8>, Error> {
+    let collected = response.into_body().collect().await?;
+    Ok(collected.to_bytes().to_vec())
+}
+
+fn quick() -> RequestOptions {
+    RequestOptions {
+        connect_timeout: Some(Duration::from_millis(100)),
+        first_byte_timeout: Some(Duration::from_millis(100)),
+        between_bytes_timeout: Some(Duration::from_millis(100)),
+    }
+}
+
+fn is_denied<T>(outcome: &Result<T, Error>) -> bool {
+    matches!(outcome, Err(Error::HttpRequestDenied))
+}
+
+#[tokio::test]
+async fn a_granted_request_arrives_with_its_body_and_host() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let toml = format!("http = [\"http://127.0.0.1:{port}\"]\nplaintext = true\nloopback = true");
+    let egress = egress(&toml, &[]);
+    let server = async {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut seen = String::new();
+        while !seen.ends_with("Action=x") {
+            let mut piece = [0; 1024];
+            let read = stream.read(&mut piece).await.expect("it is open");
+            assert!(read > 0, "cut after {seen}");
+            seen.push_str(std::str::from_utf8(&piece[..read]).expect("text"));
+        }
+        stream.write_all(OK.as_bytes()).await.expect("it is open");
+        seen
+    };
+    let body = Full::new(Bytes::from("Action=x"));
+    let request = http::Request::post(format!("http://127.0.0.1:{port}/q?a=b"))
+        .header("host", "forged.example")
+        .body(body.map_err(Error::from).boxed_unsync())
+        .expect("a request");
+    let (seen, response) = tokio::join!(server, egress.send(request, RequestOptions::default()));
+    assert!(seen.starts_with("POST /q?a=b HTTP/1.1\r\n"), "{seen}");
+    assert!(
+        seen.contains(&format!("host: 127.0.0.1:{port}\r\n")),
+        "{seen}"
+    );
+    assert!(!seen.contains("forged"), "{seen}");
+    let response = response.expect("it is granted");
+    assert_eq!(response.headers()["x-a"], "b");
+    assert_eq!(text(response).await.expect("it is whole"), b"hi");
+}
+
+#[tokio::test]
+async fn what_is_not_granted_is_refused_before_a_packet_leaves() {
+    let server = Server::start(OK).await;
+    let port = server.port;
+    let names = &[
+        ("rebind.example", "127.0.0.1"),
+        ("metadata.example", "169.254.169.254"),
+        ("mapped.example", "::ffff:10.0.0.1"),
+        ("inner.corp.example", "10.0.0.1"),
+    ];
+    let toml = format!(
+        "http = [\"http://*.example:{port}\", \"http://*.corp.example:{port}\"]\nplaintext = true\n\
+         loopback = true\nprivate_addresses = \"listed-names\""
+    );
+    let egress = egress(&toml, names);
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "[::1]",
+        "0x7f.1",
+        "rebind.example",
+        "metadata.example",
+        "mapped.example",
+        "inner.corp.example",
+        "other.org",
+        "user@rebind.example",
+    ] {
+        let request = get(&format!("http://{host}:{port}/"));
+        let outcome = egress.send(request, RequestOptions::default()).await;
+        assert!(is_denied(&outcome), "{host}: {:?}", outcome.err());
+    }
+    let https = egress.send(get(&format!("https://rebind.example:{port}/")), quick());
+    assert!(is_denied(&https.await));
+    assert_eq!(server.seen(), 0);
+}
+
+#[tokio::test]
+async fn adding_the_grant_heals_and_a_denial_is_news_once() {
+    let server = Server::start(OK).await;
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let egress = egress("", &[]);
+    for _ in 0..3 {
+        assert!(is_denied(&egress.send(get(&url), quick()).await));
+    }
+    let [(host, count)] = &egress.counts()[..] else {
+        panic!("one host was asked for");
+    };
+    assert_eq!((host, count.denied, count.is_denied), (&url, 3, true));
+    let asked = Target::parse(&url).expect("a target");
+    let denial = reach("").admits(&asked).expect_err("nothing is granted");
+    let grant = denial.grant().expect("it can be granted");
+    assert_eq!(server.seen(), 0);
+    egress.regrant(reach(&grant.replace(", ", "\n")));
+    let response = egress.send(get(&url), RequestOptions::default()).await;
+    assert_eq!(
+        text(response.expect("it is granted")).await.expect("whole"),
+        b"hi"
+    );
+    assert_eq!(server.seen(), 1);
+    egress.regrant(Reach::default());
+    assert!(is_denied(&egress.send(get(&url), quick()).await));
+}
+
+#[tokio::test]
+async fn a_redirect_is_handed_to_the_guest_and_not_followed() {
+    let target = Server::start(OK).await;
+    let location = format!("location: http://127.0.0.1:{}/", target.port);
+    let redirect = format!("HTTP/1.1 302 Found\r\n{location}\r\ncontent-length: 0\r\n\r\n");
+    let server = Server::start(redirect).await;
+    let (a, b) = (server.port, target.port);
+    let toml = format!(
+        "http = [\"http://127.0.0.1:{a}\", \"http://127.0.0.1:{b}\"]\nplaintext = true\nloopback = true"
+    );
+    let response = egress(&toml, &[])
+        .send(
+            get(&format!("http://127.0.0.1:{a}/")),
+            RequestOptions::default(),
+        )
+        .await
+        .expect("it is granted");
+    assert_eq!(response.status(), 302);
+    assert_eq!(target.seen(), 0);
+}
+
+async fn ask(response: impl Into<Vec<u8>>) -> Result<Vec<u8>, Error> {
+    let server = Server::start(response).await;
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let toml = format!("http = [\"{url}\"]\nplaintext = true\nloopback = true");
+    let egress = egress(&toml, &[]);
+    let response = egress.send(get(&url), quick()).await?;
+    assert_eq!(egress.in_flight(), 1);
+    let body = text(response).await;
+    assert_eq!(egress.in_flight(), 0);
+    body
+}
+
+#[tokio::test]
+async fn each_phase_has_its_own_clock_and_each_size_its_limit() {
+    assert!(matches!(ask("").await, Err(Error::HttpResponseTimeout)));
+    let dripping = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx";
+    assert!(matches!(
+        ask(dripping).await,
+        Err(Error::ConnectionReadTimeout)
+    ));
+    let announced = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n",
+        BODY_BYTES + 1
+    );
+    assert!(matches!(
+        ask(announced).await,
+        Err(Error::HttpResponseBodySize(_))
+    ));
+    let mut endless = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
+    endless.resize(endless.len() + BODY_BYTES + 1, b'x');
+    assert!(matches!(
+        ask(endless).await,
+        Err(Error::HttpResponseBodySize(_))
+    ));
+    let long = "x".repeat(HEADER_BYTES);
+    let long = format!("HTTP/1.1 200 OK\r\nx-long: {long}\r\ncontent-length: 0\r\n\r\n");
+    assert!(matches!(
+        ask(long).await,
+        Err(Error::HttpResponseHeaderSectionSize(_))
+    ));
+    assert_eq!(ask(OK).await.expect("it is small and quick"), b"hi");
+}
+
+#[tokio::test]
+async fn a_closed_port_and_a_lost_name_are_told_apart() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    drop(listener);
+    let toml = format!(
+        "http = [\"http://127.0.0.1:{port}\", \"http://lost.example\"]\nplaintext = true\nloopback = true"
+    );
+    let egress = egress(&toml, &[]);
+    let closed = egress
+        .send(get(&format!("http://127.0.0.1:{port}")), quick())
+        .await;
+    assert!(
+        matches!(closed, Err(Error::ConnectionRefused)),
+        "{closed:?}"
+    );
+    let lost = egress.send(get("http://lost.example"), quick()).await;
+    assert!(matches!(lost, Err(Error::DnsError { .. })), "{lost:?}");
+}
+
+#[tokio::test]
+async fn eight_requests_at_once_are_a_plugins_share() {
+    let server = Server::start("").await;
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let toml = format!("http = [\"{url}\"]\nplaintext = true\nloopback = true");
+    let egress = Arc::new(egress(&toml, &[]));
+    let patient = RequestOptions::default();
+    let tasks: Vec<_> = (0..20)
+        .map(|_| {
+            let (egress, request) = (egress.clone(), get(&url));
+            tokio::spawn(async move { egress.send(request, patient).await.is_ok() })
+        })
+        .collect();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while server.seen() < REQUESTS_PER_PLUGIN {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "only {}",
+            server.seen()
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(egress.in_flight(), REQUESTS_PER_PLUGIN);
+    for task in tasks {
+        task.abort();
+    }
+}

@@ -1,0 +1,337 @@
+//! The sandbox's engine: compiler, ticker, limits, and the only way to make a plugin's instance.
+//!
+//! ```text
+//! Engine ─ compile ─► Program (linked, checked) ─ instantiate(Tenant) ─► Guest { Store<Sandbox>, exports }
+//!    ▲ EngineWeak
+//! ticker thread: one epoch every 5 ms; each tick the running guest's processor time is held against its budget
+//! ```
+//! Invariant: a guest that trapped, ran out of a clock, or whose call was dropped is never called again.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::{
+    Cache, CacheConfig, Config, Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline,
+};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::bindings::{self, ContractPre, Guest};
+use super::egress::{Egress, EgressHooks};
+use super::kv::Kv;
+use super::log::{GuestLog, Level, Stdio};
+use super::report::Cause;
+use super::secrets::Secrets;
+
+const TICK: Duration = Duration::from_millis(5);
+const MEMORY_BYTES: usize = 128 << 20;
+const TABLE_ELEMENTS: usize = 65_536;
+const INSTANCES: usize = 64;
+const RESOURCES: usize = 1_000;
+/// Bytes that one call may lift from guest to host.
+const HOSTCALL_FUEL: usize = 8 << 20;
+const RANDOM_BYTES: u64 = 64 << 10;
+const HEADER_BYTES: usize = 128 << 10;
+
+/// One group's plugin as all its instances share it.
+pub struct Tenant {
+    pub log: Arc<GuestLog>,
+    pub kv: Arc<Kv>,
+    pub egress: Arc<Egress>,
+    /// Granted names with their values at load.
+    pub env: Vec<(String, String)>,
+    /// Bytes of linear memory; `None` is the default.
+    pub memory: Option<usize>,
+    /// Replaced when the grants change.
+    pub secrets: std::sync::RwLock<Arc<Secrets>>,
+}
+
+impl Tenant {
+    pub fn secrets(&self) -> Arc<Secrets> {
+        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
+        secrets.clone()
+    }
+}
+
+/// What a store holds: WASI with nothing in it, the egress policy, the tenant.
+pub struct Sandbox {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    table: ResourceTable,
+    hooks: EgressHooks,
+    limits: StoreLimits,
+    tenant: Arc<Tenant>,
+    meter: Arc<Meter>,
+}
+
+impl Sandbox {
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+}
+
+impl WasiView for Sandbox {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for Sandbox {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: &mut self.hooks,
+        }
+    }
+}
+
+/// Processor time of one instance's current call: the time inside its polls. Waits on the host do not count.
+#[derive(Debug)]
+pub struct Meter {
+    origin: Instant,
+    spent_ns: AtomicU64,
+    /// Nanoseconds since `origin` at which the current poll began.
+    began_ns: AtomicU64,
+    budget: Duration,
+}
+
+/// The processor time of a call is used up.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("processor time used up")]
+pub struct ProcessorTimeSpent;
+
+impl Meter {
+    fn new(budget: Duration) -> Self {
+        Self {
+            origin: Instant::now(),
+            spent_ns: AtomicU64::new(0),
+            began_ns: AtomicU64::new(0),
+            budget,
+        }
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn in_this_poll(&self) -> u64 {
+        self.now_ns()
+            .saturating_sub(self.began_ns.load(Ordering::Relaxed))
+    }
+
+    fn is_spent(&self) -> bool {
+        let spent = self.spent_ns.load(Ordering::Relaxed) + self.in_this_poll();
+        Duration::from_nanos(spent) > self.budget
+    }
+
+    /// Runs one call under the meter, from zero.
+    pub async fn metered<F: Future>(self: Arc<Self>, call: F) -> F::Output {
+        self.spent_ns.store(0, Ordering::Relaxed);
+        let mut call = std::pin::pin!(call);
+        std::future::poll_fn(|context: &mut Context<'_>| -> Poll<F::Output> {
+            self.began_ns.store(self.now_ns(), Ordering::Relaxed);
+            let polled = Pin::as_mut(&mut call).poll(context);
+            self.spent_ns
+                .fetch_add(self.in_this_poll(), Ordering::Relaxed);
+            polled
+        })
+        .await
+    }
+}
+
+/// A compiled component, proven to export the contract and to import nothing else.
+#[derive(Clone)]
+pub struct Program {
+    pre: ContractPre<Sandbox>,
+}
+
+/// One per process.
+pub struct Engine {
+    engine: wasmtime::Engine,
+    linker: Linker<Sandbox>,
+}
+
+impl Engine {
+    /// `cache_dir` keeps compiled components; where it cannot be used, they are compiled anew at every start.
+    pub fn new(cache_dir: Option<&Path>) -> wasmtime::Result<Self> {
+        let mut config = Config::new();
+        config.epoch_interruption(true);
+        // Address space is cheap but not free: a guest may never grow beyond what an operator can grant anyway.
+        config.wasm_component_model(true);
+        if let Some(dir) = cache_dir {
+            let mut cache = CacheConfig::new();
+            cache.with_directory(dir);
+            match Cache::new(cache) {
+                Ok(cache) => {
+                    config.cache(Some(cache));
+                }
+                Err(problem) => {
+                    let dir = dir.display();
+                    tracing::warn!(%dir, %problem, "compiled plugins cannot be kept");
+                }
+            }
+        }
+        let engine = wasmtime::Engine::new(&config)?;
+        let mut linker = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+        bindings::add_to_linker(&mut linker)?;
+        let weak = engine.weak();
+        std::thread::Builder::new()
+            .name("plugin-ticker".to_owned())
+            .spawn(move || {
+                while let Some(engine) = weak.upgrade() {
+                    engine.increment_epoch();
+                    drop(engine);
+                    std::thread::sleep(TICK);
+                }
+            })?;
+        Ok(Self { engine, linker })
+    }
+
+    /// Validates in full, compiles (through the cache) and links. Takes seconds for a component not seen before: call
+    /// it where blocking is no harm.
+    pub fn compile(&self, bytes: &[u8]) -> Result<Program, Cause> {
+        recognise(bytes)?;
+        let component =
+            Component::from_binary(&self.engine, bytes).map_err(|problem| Cause::Invalid {
+                detail: format!("{problem:#}"),
+            })?;
+        self.link(&component)
+    }
+
+    fn link(&self, component: &Component) -> Result<Program, Cause> {
+        let ty = component.component_type();
+        let imports = ty.imports(&self.engine).map(|(name, _)| name.to_owned());
+        let foreign: Vec<String> = imports.filter(|name| !is_offered(name)).collect();
+        let exports = ty.exports(&self.engine).map(|(name, _)| name.to_owned());
+        let provider = exports
+            .into_iter()
+            .find(|name| name.starts_with("fleetling:provider/provider@"));
+        let version = |name: &str| name.rsplit('@').next().unwrap_or_default().to_owned();
+        let of_another = provider
+            .iter()
+            .chain(&foreign)
+            .find(|name| name.starts_with("fleetling:provider/") && !is_offered(name));
+        if let Some(name) = of_another {
+            return Err(Cause::Version {
+                needed: format!("fleetling:provider@{}", version(name)),
+                provided: "0.1".to_owned(),
+            });
+        }
+        if !foreign.is_empty() {
+            return Err(Cause::Imports {
+                names: foreign,
+                detail: String::new(),
+            });
+        }
+        if provider.is_none() {
+            return Err(Cause::NoProvider {
+                detail: String::new(),
+            });
+        }
+        let pre = self
+            .linker
+            .instantiate_pre(component)
+            .map_err(|problem| Cause::Imports {
+                names: vec!["something that this manager's interfaces lack".to_owned()],
+                detail: format!("{problem:#}"),
+            })?;
+        let pre = ContractPre::new(pre).map_err(|problem| Cause::NoProvider {
+            detail: format!("{problem:#}"),
+        })?;
+        Ok(Program { pre })
+    }
+
+    /// `budget` is the processor time of each call. Must run inside a tokio runtime.
+    pub async fn instantiate(
+        &self,
+        program: &Program,
+        tenant: Arc<Tenant>,
+        budget: Duration,
+    ) -> wasmtime::Result<(Guest, Arc<Meter>)> {
+        let meter = Arc::new(Meter::new(budget));
+        let mut store = self.store(tenant, meter.clone());
+        let instantiation = program.pre.instantiate_async(&mut store);
+        let contract = meter.clone().metered(instantiation).await?;
+        Ok((Guest { store, contract }, meter))
+    }
+
+    fn store(&self, tenant: Arc<Tenant>, meter: Arc<Meter>) -> Store<Sandbox> {
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(Stdio::new(tenant.log.clone(), Level::Info))
+            .stderr(Stdio::new(tenant.log.clone(), Level::Warn))
+            .envs(&tenant.env)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false)
+            .max_random_size(RANDOM_BYTES);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(HEADER_BYTES);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES);
+        let sandbox = Sandbox {
+            wasi: wasi.build(),
+            http,
+            table,
+            hooks: EgressHooks::new(tenant.egress.clone()),
+            limits: StoreLimitsBuilder::new()
+                .memory_size(tenant.memory.unwrap_or(MEMORY_BYTES))
+                .table_elements(TABLE_ELEMENTS)
+                .instances(INSTANCES)
+                .tables(INSTANCES)
+                .memories(INSTANCES)
+                .build(),
+            tenant,
+            meter,
+        };
+        let mut store = Store::new(&self.engine, sandbox);
+        store.limiter(|sandbox| &mut sandbox.limits);
+        store.set_hostcall_fuel(HOSTCALL_FUEL);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|context| {
+            if context.data().meter.is_spent() {
+                return Err(wasmtime::Error::from(ProcessorTimeSpent));
+            }
+            Ok(UpdateDeadline::Yield(1))
+        });
+        store
+    }
+}
+
+/// All of WASI 0.2 is offered, because guests' runtimes import it; most of it is inert in an empty context.
+fn is_offered(import: &str) -> bool {
+    let (path, version) = import.split_once('@').unwrap_or((import, ""));
+    if path.starts_with("wasi:") {
+        return version.starts_with("0.2.");
+    }
+    path.starts_with("fleetling:provider/") && version.starts_with("0.1.")
+}
+
+/// The first bytes say which mistake was made; whether the rest is sound, only the full validation does.
+fn recognise(bytes: &[u8]) -> Result<(), Cause> {
+    let native: [&[u8]; 5] = [
+        b"\x7fELF",
+        b"MZ",
+        b"#!",
+        b"\xcf\xfa\xed\xfe",
+        b"\xca\xfe\xba\xbe",
+    ];
+    if native.iter().any(|magic| bytes.starts_with(magic)) {
+        return Err(Cause::Native);
+    }
+    match bytes {
+        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(Cause::CoreModule),
+        [b'\0', b'a', b's', b'm', ..] => Ok(()),
+        _ => Err(Cause::NotWasm),
+    }
+}

@@ -1,0 +1,323 @@
+//! Each matching rule by its own name, and the promise that a denial names the grant that admits it.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn target(url: &str) -> Target {
+    Target::parse(url).expect("the test names a target")
+}
+
+fn granted(toml: &str) -> Grants {
+    let file = GrantsFile::parse(&format!("[p]\n{toml}")).expect("the test's grants parse");
+    file.plugins["p"].clone()
+}
+
+fn admits(toml: &str, url: &str) -> bool {
+    granted(toml).reach(&json!({})).admits(&target(url)).is_ok()
+}
+
+#[test]
+fn rule_1_a_scheme_is_mandatory_and_plaintext_is_its_own_grant() {
+    assert_eq!(
+        Entry::parse("api.example.com:8080"),
+        Err(EntryProblem::NoScheme("api.example.com:8080".into()))
+    );
+    assert!(Entry::parse("ftp://example.com").is_err());
+    assert!(!admits(
+        r#"http = ["http://example.com"]"#,
+        "http://example.com"
+    ));
+    assert!(admits(
+        "http = [\"http://example.com\"]\nplaintext = true",
+        "http://example.com"
+    ));
+    assert!(!admits(
+        "http = [\"https://example.com\"]\nplaintext = true",
+        "http://example.com"
+    ));
+}
+
+#[test]
+fn rule_2_no_port_is_the_schemes_and_any_must_be_written() {
+    let one = r#"http = ["https://example.com"]"#;
+    assert!(admits(one, "https://example.com:443/x"));
+    assert!(!admits(one, "https://example.com:8443"));
+    assert!(admits(
+        r#"http = ["https://example.com:*"]"#,
+        "https://example.com:8443"
+    ));
+    assert_eq!(
+        Entry::parse("https://example.com:443"),
+        Entry::parse("https://example.com")
+    );
+    for text in ["https://e.com:0", "https://e.com:65536", "https://e.com:+5"] {
+        assert!(Entry::parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn rule_3_a_star_is_one_whole_label() {
+    let star = r#"http = ["https://ec2.*.amazonaws.com"]"#;
+    assert!(admits(star, "https://ec2.eu-west-1.amazonaws.com"));
+    assert!(!admits(star, "https://ec2.a.b.amazonaws.com"));
+    assert!(!admits(star, "https://ec2.amazonaws.com"));
+    assert!(!admits(star, "https://ec2.x.amazonaws.com.evil.org"));
+    assert!(Entry::parse("https://ec2-*.amazonaws.com").is_err());
+    assert!(Entry::parse("https://*").is_err());
+    assert!(Entry::parse("https://*.*").is_err());
+    assert!(admits("allow_any_host = true", "https://example.com"));
+}
+
+#[test]
+fn rule_4_names_are_compared_normalised() {
+    assert!(admits(
+        r#"http = ["https://EC2.example.com."]"#,
+        "https://ec2.Example.COM"
+    ));
+    assert!(admits(
+        r#"http = ["https://ec2.example.com"]"#,
+        "https://ec2.example.com./x"
+    ));
+    assert!(admits(
+        r#"http = ["https://bücher.example"]"#,
+        "https://xn--bcher-kva.example"
+    ));
+    assert!(!admits("allow_any_host = true", "https://0x7f.1"));
+    assert_eq!(target("https://2130706433"), target("https://127.0.0.1"));
+}
+
+#[test]
+fn rule_5_it_grants_hosts_not_urls() {
+    for text in [
+        "https://example.com/",
+        "https://example.com/x",
+        "https://example.com?x",
+        "https://example.com#x",
+        "https://user@example.com",
+    ] {
+        let problem = Entry::parse(text).expect_err("it is no host");
+        assert!(problem.to_string().ends_with("hosts, not URLs"), "{text}");
+    }
+    assert_eq!(Target::parse("https://user@example.com"), None);
+}
+
+#[test]
+fn rule_6_addresses_match_only_addresses() {
+    let ip = r#"http = ["https://10.0.0.1"]"#;
+    assert!(admits(ip, "https://10.0.0.1"));
+    assert!(admits(ip, "https://[::ffff:10.0.0.1]"));
+    assert!(!admits(ip, "https://10.0.0.2"));
+    assert!(!admits(
+        r#"http = ["https://*.0.0.1x"]"#,
+        "https://10.0.0.1"
+    ));
+}
+
+#[test]
+fn rule_7_wildcards_never_lead_into_private_networks() {
+    let literal = granted(r#"http = ["https://db.corp.example"]"#).reach(&json!({}));
+    let wild = granted(r#"http = ["https://*.corp.example"]"#).reach(&json!({}));
+    let asked = target("https://db.corp.example");
+    assert!(literal.admits(&asked).expect("granted").private);
+    assert!(!wild.admits(&asked).expect("granted").private);
+    let never = "http = [\"https://db.corp.example\"]\nprivate_addresses = \"never\"";
+    assert!(
+        !granted(never)
+            .reach(&json!({}))
+            .admits(&asked)
+            .expect("granted")
+            .private
+    );
+}
+
+#[test]
+fn rule_8_some_addresses_are_denied_whatever_is_granted() {
+    for address in [
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+        "192.0.2.1",
+        "169.254.1.1",
+    ] {
+        let toml = format!(
+            "http = [\"https://{address}\"]\nallow_any_host = true\nloopback = true\n\
+             private_addresses = \"any\"\nmetadata = true"
+        );
+        let reach = granted(&toml).reach(&json!({}));
+        let denial = reach.admits(&target(&format!("https://{address}")));
+        assert_eq!(denial.expect_err(address).grant(), None, "{address}");
+    }
+    assert!(!admits(
+        r#"http = ["https://127.0.0.1"]"#,
+        "https://127.0.0.1"
+    ));
+    assert!(!admits(
+        "allow_any_host = true\nloopback = true",
+        "https://127.0.0.1"
+    ));
+    assert!(admits(
+        "http = [\"http://127.0.0.1:5000\"]\nplaintext = true\nloopback = true",
+        "http://127.0.0.1:5000"
+    ));
+    assert!(!admits(
+        r#"http = ["https://169.254.169.254"]"#,
+        "https://169.254.169.254"
+    ));
+    assert!(admits("metadata = true", "http://169.254.169.254/latest"));
+}
+
+#[test]
+fn rule_9_a_name_reaches_the_loopback_only_as_localhost() {
+    let toml = "http = [\"https://rebind.example\", \"https://localhost\"]\nloopback = true";
+    let reach = granted(toml).reach(&json!({}));
+    let rules = |url| reach.admits(&target(url)).expect("granted");
+    assert!(!rules("https://rebind.example").loopback);
+    assert!(rules("https://localhost").loopback);
+}
+
+#[test]
+fn rule_10_a_denial_names_the_grant() {
+    let reach = Grants::default().reach(&json!({}));
+    let denial = |url| reach.admits(&target(url)).expect_err("nothing is granted");
+    let grant = |url| denial(url).grant().expect("it can be granted");
+    assert_eq!(
+        denial("https://Example.com:8443/x").to_string(),
+        "https://example.com:8443 is not granted"
+    );
+    assert_eq!(
+        grant("https://example.com/x"),
+        r#"http = ["https://example.com"]"#
+    );
+    assert_eq!(
+        grant("http://127.0.0.1:5000"),
+        r#"http = ["http://127.0.0.1:5000"], plaintext = true, loopback = true"#
+    );
+    assert_eq!(grant("http://169.254.169.254"), "metadata = true");
+    let wild = granted(r#"http = ["https://*.corp.example"]"#).reach(&json!({}));
+    let asked = target("https://db.corp.example");
+    let private = wild.refused_address(&asked, "10.0.0.5".parse().expect("an address"));
+    assert_eq!(
+        private.to_string(),
+        "https://db.corp.example leads to 10.0.0.5, a private address"
+    );
+    assert_eq!(
+        private.grant().as_deref(),
+        Some(r#"http = ["https://db.corp.example"]"#)
+    );
+    let rebound = wild.refused_address(&asked, "127.0.0.1".parse().expect("an address"));
+    assert_eq!(rebound.grant(), None);
+}
+
+#[test]
+fn templates_take_one_label_from_the_configuration() {
+    let grants = granted(r#"http = ["https://ec2.{region}.amazonaws.com"]"#);
+    let asked = target("https://ec2.eu-west-1.amazonaws.com");
+    let over = |config| grants.reach(&config).admits(&asked);
+    assert!(
+        over(json!({"region": "eu-west-1"}))
+            .expect("granted")
+            .private
+    );
+    assert!(over(json!({"region": "us-east-1"})).is_err());
+    assert!(over(json!({})).is_err());
+    let evil = grants.reach(&json!({"region": "x.evil.org/"}));
+    assert_eq!(evil, Grants::default().reach(&json!({})));
+}
+
+#[test]
+fn every_problem_is_told_with_its_line() {
+    let problems = GrantsFile::parse(
+        "[aws]\nhttp = [\n  \"example.com\",\n  7,\n]\nplain_text = true\nloopback = 1\n\
+         secret.x = { path = \"/x\" }\nmemory = \"8TB\"\nreload = \"never\"\nsha256 = \"abc\"\n\
+         [\"aws:latest\"]\n",
+    )
+    .expect_err("it is full of them");
+    let told: Vec<_> = problems
+        .0
+        .iter()
+        .map(|p| format!("{}: {}", p.line, p.message))
+        .collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    3: `example.com` names no scheme: write `https://example.com`
+    4: `http` is a list of strings, and this is of type integer
+    6: `plain_text` is not known here; is it `plaintext`?
+    7: `loopback` is true or false, and this is of type integer
+    8: secret `x` is { file = "…" } or { config_key = "…", default = "…" }
+    9: `memory` is a size up to 4GiB such as "128MiB"
+    10: `reload` is one of "pinned", "any"
+    11: `sha256` is 64 hexadecimal digits, as `sha256sum` prints them
+    12: a second table for the plugin `aws`: join the two
+    "#);
+    let syntax = GrantsFile::parse("[aws]\nhttp = [\n").expect_err("it is no TOML");
+    assert_eq!(syntax.0.len(), 1);
+}
+
+#[test]
+fn the_operators_table_extends_the_built_in_one() {
+    let ours = built_in("aws").expect("aws ships");
+    let lab = granted("http = [\"http://172.28.0.1:5000\"]\nplaintext = true");
+    let reach = ours.clone().extended_by(&lab).reach(&json!({}));
+    assert!(reach.admits(&target("http://172.28.0.1:5000")).is_ok());
+    assert!(
+        reach
+            .admits(&target("https://ec2.eu-west-1.amazonaws.com"))
+            .is_ok()
+    );
+    assert!(
+        reach
+            .admits(&target("https://autoscaling.cn-north-1.amazonaws.com.cn"))
+            .is_ok()
+    );
+    assert!(
+        reach
+            .admits(&target("https://s3.eu-west-1.amazonaws.com"))
+            .is_err()
+    );
+    let alone = ours.extended_by(&granted("builtin = false"));
+    assert!(!alone.give_anything());
+    assert_eq!(built_in("hetzner"), None);
+}
+
+fn any_target() -> impl Strategy<Value = Target> {
+    let name = prop_oneof![
+        "[a-z][a-z0-9-]{0,8}[a-z](\\.[a-z]{1,6}){0,3}".prop_map(Name::Dns),
+        Just(Name::Dns("localhost".into())),
+        any::<std::net::Ipv4Addr>().prop_map(|ip| Name::Ip(ip.into())),
+        any::<std::net::Ipv6Addr>().prop_map(|ip| Name::Ip(ip.into())),
+        Just(Name::Ip(std::net::Ipv4Addr::LOCALHOST.into())),
+        Just(Name::Ip(std::net::Ipv4Addr::new(169, 254, 169, 254).into())),
+        Just(Name::Ip(std::net::Ipv4Addr::new(10, 0, 0, 1).into())),
+    ];
+    let scheme = prop_oneof![Just(Scheme::Https), Just(Scheme::Http)];
+    (scheme, name, 1..=u16::MAX).prop_filter_map("a host", |(scheme, name, port)| {
+        Target::parse(&format!("{scheme}://{name}:{port}/"))
+    })
+}
+
+proptest! {
+    #[test]
+    fn an_entry_reads_as_it_is_shown(target in any_target()) {
+        let entry = target.entry();
+        prop_assert_eq!(Entry::parse(&entry.to_string()), Ok(entry.clone()));
+        prop_assert!(entry.admits(&target));
+    }
+
+    #[test]
+    fn the_suggested_line_admits_what_was_denied(
+        target in any_target(),
+        base in prop_oneof![
+            Just(""), Just("plaintext = true"), Just("loopback = true"),
+            Just("private_addresses = \"never\""), Just("http = [\"https://*.example\"]"),
+        ],
+    ) {
+        let before = granted(base);
+        let denial = before.reach(&json!({})).admits(&target).err();
+        if let Some(grant) = denial.and_then(|denial| denial.grant()) {
+            let added = GrantsFile::parse(&format!("p = {{ {grant} }}")).expect("it re-parses");
+            let after = before.extended_by(&added.plugins["p"]).reach(&json!({}));
+            prop_assert!(after.admits(&target).is_ok(), "{} does not admit {}", grant, target);
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! The host against plugins that misbehave, each a component of its own, through the platform as `app` uses it.
+
+use std::time::Instant;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::fleet::group::{CallFailure, IncreaseRequest, InstanceGroup, ProblemKind};
+
+const PROVIDER: &str = include_str!("../fixtures/provider.wat");
+
+/// The provider fixture with instructions put in at the named places.
+fn provider(insertions: &[(&str, &str)]) -> Vec<u8> {
+    let mut text = PROVIDER.to_owned();
+    for (place, instructions) in insertions {
+        let mark = format!("(;{place};)");
+        assert!(text.contains(&mark), "the fixture has no place {place}");
+        text = text.replace(&mark, instructions);
+    }
+    wat::parse_str(&text).expect("the fixture with its insertion is valid text")
+}
+
+fn settings() -> ProviderSettings {
+    ProviderSettings {
+        os: None,
+        arch: None,
+        protocol: None,
+        port: None,
+        username: None,
+        static_credentials: false,
+        ssh_public_key: Some("ssh-ed25519 AAAA".into()),
+        owner: "test".into(),
+        max_instances: Some(3),
+        capacity_per_instance: 1,
+    }
+}
+
+struct House {
+    dir: TempDir,
+    platform: Platform,
+}
+
+impl House {
+    fn new() -> Self {
+        Self::with("", |_| {})
+    }
+
+    fn with(grants: &str, change: impl FnOnce(&mut PlatformOptions)) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let grants_file = dir.path().join("plugins.toml");
+        std::fs::write(&grants_file, grants).expect("it is writable");
+        let mut options = PlatformOptions::new(grants_file, Store::in_memory());
+        options.plugin_dirs = vec![dir.path().into()];
+        options.watch_interval = Duration::from_millis(20);
+        options.clocks = Clocks {
+            processor: Duration::from_millis(300),
+            mutation: Duration::from_secs(20),
+            heartbeat: Duration::from_millis(200),
+            other: Duration::from_secs(20),
+            backoff: Duration::from_millis(50),
+        };
+        change(&mut options);
+        let platform = Platform::start(options).expect("the options are good");
+        Self { dir, platform }
+    }
+
+    async fn load_as(&self, name: &str, bytes: &[u8]) -> Result<Arc<Actor>, LoadReport> {
+        let file = self.dir.path().join(format!("{name}.wasm"));
+        std::fs::write(file, bytes).expect("it is writable");
+        self.load(name).await
+    }
+
+    async fn load(&self, name: &str) -> Result<Arc<Actor>, LoadReport> {
+        let request = LoadRequest {
+            reference: name,
+            config: &json!({ "name": "group" }),
+            settings: settings(),
+            group_key: name,
+        };
+        self.platform.load(request).await
+    }
+
+    async fn refuses(&self, bytes: &[u8]) -> Cause {
+        match self.load_as("rogue", bytes).await {
+            Ok(_) => panic!("it was loaded"),
+            Err(report) => report.cause,
+        }
+    }
+}
+
+fn unknown<T: std::fmt::Debug>(outcome: Result<T, CallFailure>) -> String {
+    match outcome {
+        Err(CallFailure::OutcomeUnknown(why)) => why,
+        other => panic!("its outcome is known: {other:?}"),
+    }
+}
+
+fn increase() -> IncreaseRequest {
+    IncreaseRequest {
+        token: "t".into(),
+        count: 1,
+        avoid_pools: Vec::new(),
+    }
+}
+
+/// Waits until `ready` says so, for at most ten seconds.
+async fn until<F: Future<Output = bool>>(what: &str, mut ready: impl FnMut() -> F) {
+    let began = Instant::now();
+    while !ready().await {
+        assert!(began.elapsed() < Duration::from_secs(10), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_provider_is_loaded_and_answers() {
+    let house = House::new();
+    let actor = house
+        .load_as("fine", &provider(&[]))
+        .await
+        .expect("it is sound");
+    assert_eq!(actor.open().await.expect("it opens").id, "fixture/one");
+    assert_eq!(actor.update().await, Ok(Default::default()));
+    assert_eq!(actor.increase(increase()).await, Ok(Default::default()));
+    let listed = house.platform.list();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].state, PluginState::Loaded);
+    assert_eq!(listed[0].version.as_deref(), Some("1.2.3"));
+}
+
+#[tokio::test]
+async fn what_is_no_provider_is_refused_with_its_reason() {
+    let house = House::new();
+    let text = |text: &str| wat::parse_str(text).expect("the test's text is valid");
+    assert_eq!(house.refuses(b"\x7fELF...").await, Cause::Native);
+    assert_eq!(house.refuses(b"hello").await, Cause::NotWasm);
+    assert_eq!(house.refuses(b"").await, Cause::NotWasm);
+    assert_eq!(house.refuses(&text("(module)")).await, Cause::CoreModule);
+    let whole = provider(&[]);
+    for length in [9, whole.len() / 2, whole.len() - 1] {
+        let cut = house.refuses(&whole[..length]).await;
+        assert!(matches!(cut, Cause::Invalid { .. }), "{cut:?}");
+    }
+    let none = house.refuses(&text("(component)")).await;
+    assert!(matches!(none, Cause::NoProvider { .. }), "{none:?}");
+    let foreign = text(r#"(component (import "acme:gpu/dial@1.0.0" (instance)))"#);
+    let imports = house.refuses(&foreign).await;
+    assert_eq!(
+        imports.to_string(),
+        "it imports acme:gpu/dial@1.0.0, which this manager does not provide"
+    );
+    let newer = text(r#"(component (import "fleetling:provider/log@0.3.0" (instance)))"#);
+    assert_eq!(
+        house.refuses(&newer).await.to_string(),
+        "it needs fleetling:provider@0.3.0; this manager provides 0.1"
+    );
+    let preview_3 = text(r#"(component (import "wasi:http/handler@0.3.0" (instance)))"#);
+    assert!(matches!(
+        house.refuses(&preview_3).await,
+        Cause::Imports { .. }
+    ));
+    let misshapen = PROVIDER.replace("(param \"for-good\" bool) ", "");
+    let misshapen = misshapen.replace("#shutdown\") (param i32)", "#shutdown\")");
+    let refused = house.refuses(&text(&misshapen)).await;
+    assert!(matches!(refused, Cause::NoProvider { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_missing_plugin_names_where_it_was_looked_for() {
+    let house = House::new();
+    let Err(report) = house.load("fleeting-plugin-none").await else {
+        panic!("there is none");
+    };
+    let place = house.dir.path().display();
+    assert_eq!(
+        report.to_string(),
+        format!(
+            "plugin `none` was not loaded\n  it was found in none of: {place}\n  \
+             next: put `fleeting-plugin-none.wasm` or `none.wasm` into one of these"
+        )
+    );
+    let entries = house.platform.list();
+    assert_eq!(entries[0].state, PluginState::Failed);
+}
+
+#[tokio::test]
+async fn init_that_refuses_is_reported_with_its_problem() {
+    let house = House::new();
+    let refusing = provider(&[("init", "(return (i32.const 512))")]);
+    assert_eq!(
+        house.refuses(&refusing).await.to_string(),
+        "`init` failed: unauthenticated: no key"
+    );
+    let spinning = provider(&[("init", "(loop $l (br $l))")]);
+    assert_eq!(
+        house.refuses(&spinning).await.to_string(),
+        "`init` failed: `rogue` used 300ms of processor time in `init` and was stopped"
+    );
+}
+
+#[tokio::test]
+async fn the_processor_clock_stops_a_guest_that_spins_and_no_other() {
+    let house = House::new();
+    let spinning = provider(&[("update", "(loop $l (br $l))")]);
+    let rogue = house.load_as("rogue", &spinning).await.expect("it loads");
+    let fine = house
+        .load_as("fine", &provider(&[]))
+        .await
+        .expect("it loads");
+    let beside = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let began = Instant::now();
+        assert_eq!(fine.update().await, Ok(Default::default()));
+        began.elapsed()
+    };
+    let (stopped, beside) = tokio::join!(rogue.update(), beside);
+    assert_eq!(
+        unknown(stopped),
+        "`rogue` used 300ms of processor time in `update` and was stopped"
+    );
+    assert!(
+        beside < Duration::from_millis(250),
+        "held up for {beside:?}"
+    );
+    // Its other instances go on.
+    assert_eq!(rogue.increase(increase()).await, Ok(Default::default()));
+}
+
+#[tokio::test]
+async fn the_wall_clock_ends_a_wait_that_costs_no_processor_time() {
+    let house = House::new();
+    let sleeping = "(call $block (call $after (i64.const 3600000000000)))";
+    let bytes = provider(&[("heartbeat", sleeping)]);
+    let actor = house.load_as("rogue", &bytes).await.expect("it loads");
+    let of = crate::fleet::group::InstanceRef {
+        id: crate::fleet::group::InstanceId("i-1".into()),
+        memo: String::new(),
+    };
+    assert_eq!(
+        unknown(actor.heartbeat(of).await),
+        "`heartbeat` of `rogue` did not return in 200ms (0 requests in flight)"
+    );
+}
+
+#[tokio::test]
+async fn waiting_is_not_counted_as_processor_time() {
+    let house = House::new();
+    let naps = "(local $i i32)
+        (loop $l
+          (call $block (call $after (i64.const 6000000)))
+          (local.set $i (i32.add (local.get $i) (i32.const 1)))
+          (br_if $l (i32.lt_u (local.get $i) (i32.const 80))))";
+    // Locals stand first in a function, so the counter of calls moves behind them.
+    let text = PROVIDER.replace(
+        "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))\n      (;update;)",
+        naps,
+    );
+    let bytes = wat::parse_str(&text).expect("the test's text is valid");
+    let actor = house.load_as("patient", &bytes).await.expect("it loads");
+    let began = Instant::now();
+    assert_eq!(actor.update().await, Ok(Default::default()));
+    assert!(began.elapsed() > Duration::from_millis(480));
+}
+
+#[tokio::test]
+async fn a_trap_costs_one_call_and_the_instance_is_rebuilt_with_init() {
+    let house = House::new();
+    let second = "(if (i32.eq (global.get $calls) (i32.const 2)) (then unreachable))";
+    let bytes = provider(&[("update", second)]);
+    let actor = house.load_as("rogue", &bytes).await.expect("it loads");
+    assert_eq!(actor.update().await, Ok(Default::default()));
+    let why = unknown(actor.update().await);
+    assert!(
+        why.starts_with("`rogue` crashed in `update`: wasm trap"),
+        "{why}"
+    );
+    let Err(CallFailure::NotCalled(why)) = actor.update().await else {
+        panic!("it does not back off");
+    };
+    assert!(
+        why.starts_with("the plugin is started again in 1 s, because `rogue` crashed"),
+        "{why}"
+    );
+    // The rebuilt instance counts its calls from zero: the first is answered, the second traps again.
+    until("rebuilt", || async { actor.update().await.is_ok() }).await;
+    unknown(actor.update().await);
+}
+
+#[tokio::test]
+async fn memory_beyond_the_limit_is_refused_to_the_guest() {
+    let house = House::with("[small]\nmemory = \"1MiB\"\n", |_| {});
+    // 100 MiB fit the default, and 200 do not; what does not fit makes this guest trap.
+    let grow = |pages: u32| {
+        let grow = format!(
+            "(if (i32.eq (memory.grow (i32.const {pages})) (i32.const -1)) (then unreachable))"
+        );
+        provider(&[("update", &grow)])
+    };
+    let within = house
+        .load_as("within", &grow(1600))
+        .await
+        .expect("it loads");
+    assert_eq!(within.update().await, Ok(Default::default()));
+    let beyond = house
+        .load_as("beyond", &grow(3200))
+        .await
+        .expect("it loads");
+    unknown(beyond.update().await);
+    let small = house.load_as("small", &grow(32)).await.expect("it loads");
+    unknown(small.update().await);
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_provider_is_not_a_failure_of_the_plugin() {
+    let house = House::new();
+    let bytes = provider(&[("open", "(return (i32.const 512))")]);
+    let actor = house.load_as("locked", &bytes).await.expect("it loads");
+    for _ in 0..3 {
+        let Err(CallFailure::Refused(problem)) = actor.open().await else {
+            panic!("it opened");
+        };
+        assert_eq!(problem.kind, ProblemKind::Unauthenticated);
+        assert_eq!(problem.message, "no key");
+    }
+}
+
+/// `update` traps unless the secret `token` can be read; the answer's tag is at 2048.
+const READS_TOKEN: &str = "(call $secret (i32.const 1200) (i32.const 5) (i32.const 2048))
+    (if (i32.load8_u (i32.const 2048)) (then (return (i32.const 512))))";
+
+#[tokio::test]
+async fn grants_apply_live_and_every_change_is_counted() {
+    let house = House::new();
+    let token = house.dir.path().join("token");
+    let grants = house.dir.path().join("plugins.toml");
+    let bytes = provider(&[("update", READS_TOKEN)]);
+    let actor = house.load_as("aws", &bytes).await.expect("it loads");
+    let mut granted = actor.granted();
+    assert!(matches!(actor.update().await, Err(CallFailure::Refused(_))));
+
+    let counts = async |granted: &mut watch::Receiver<u64>| {
+        let changed = tokio::time::timeout(Duration::from_secs(10), granted.changed());
+        changed.await.expect("in time").expect("the watcher lives");
+    };
+    std::fs::write(&grants, "[aws]\nhtpp = []\n").expect("it is writable");
+    let table = format!("[aws]\nsecret.token = {{ file = {token:?} }}\n");
+    std::fs::write(&grants, table).expect("it is writable");
+    counts(&mut granted).await;
+    assert!(matches!(actor.update().await, Err(CallFailure::Refused(_))));
+
+    std::fs::write(&token, "t0ken").expect("it is writable");
+    counts(&mut granted).await;
+    assert_eq!(actor.update().await, Ok(Default::default()));
+
+    std::fs::write(&grants, "this is no toml").expect("it is writable");
+    std::fs::write(&token, "t1ken").expect("it is writable");
+    counts(&mut granted).await;
+    assert_eq!(actor.update().await, Ok(Default::default()));
+}
+
+#[tokio::test]
+async fn a_plugin_with_grants_is_pinned_to_its_first_digest() {
+    let house = House::with("[fine]\nenv = [\"LANG\"]\n", |_| {});
+    drop(
+        house
+            .load_as("fine", &provider(&[]))
+            .await
+            .expect("it loads"),
+    );
+    let other = provider(&[("update", "nop")]);
+    let Err(report) = house.load_as("fine", &other).await else {
+        panic!("another digest was loaded");
+    };
+    assert!(matches!(report.cause, Cause::NotTrusted { .. }), "{report}");
+    drop(
+        house
+            .load_as("fine", &provider(&[]))
+            .await
+            .expect("it is the trusted one"),
+    );
+}
+
+#[test]
+fn broken_grants_at_the_start_are_told_with_their_lines() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("plugins.toml");
+    std::fs::write(&file, "[aws]\nhtpp = []\n").expect("it is writable");
+    let options = PlatformOptions::new(file.clone(), Store::in_memory());
+    let Err(problem) = Platform::start(options) else {
+        panic!("it started");
+    };
+    assert_eq!(
+        problem.to_string(),
+        format!(
+            "{} is not usable: line 2: `htpp` is not known here; is it `http`?",
+            file.display()
+        )
+    );
+}

@@ -1,0 +1,242 @@
+//! What the operator reads when a plugin is not loaded: what, which file, which digest, why, and what next.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use sha2::Digest as _;
+
+/// SHA-256 of a plugin's file: what is trusted, pinned and reported.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// All 64 digits, as `sha256sum` prints them.
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Enough digits to recognise it by.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256 {}…", &self.hex()[..12])
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a plugin was not loaded. Display is the cause; [`Cause::next`] is the way out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    #[error("it was found in none of: {}", Places(looked_in))]
+    Missing {
+        looked_in: Vec<PathBuf>,
+        /// A native plugin of that name, which cannot run in the sandbox.
+        native: Option<PathBuf>,
+    },
+    #[error("it could not be read: {0}")]
+    Unreadable(String),
+    #[error("it is a native program, and a `.wasm` is needed")]
+    Native,
+    #[error("it is a core WebAssembly module, not a component")]
+    CoreModule,
+    #[error("it is not a WebAssembly component")]
+    NotWasm,
+    #[error("it is damaged or cut short")]
+    Invalid { detail: String },
+    #[error("it imports {}, which this manager does not provide", Names(names))]
+    Imports { names: Vec<String>, detail: String },
+    #[error("it needs {needed}; this manager provides {provided}")]
+    Version { needed: String, provided: String },
+    #[error("it does not export fleetling:provider/provider as this manager knows it")]
+    NoProvider { detail: String },
+    #[error("its digest is not the one trusted before ({})", &trusted[..12.min(trusted.len())])]
+    NotTrusted { trusted: String },
+    #[error("its digest is not the one that plugins.toml names ({})", &wanted[..12.min(wanted.len())])]
+    NotPinned { wanted: String },
+    #[error("`{call}` failed: {problem}")]
+    Call { call: &'static str, problem: String },
+    #[error("the manager's store failed: {0}")]
+    Store(String),
+}
+
+impl Cause {
+    fn next(&self, plugin: &str) -> String {
+        match self {
+            Self::Missing {
+                native: Some(native),
+                ..
+            } => format!(
+                "{} is a native plugin and cannot run here: a `.wasm` is needed; \
+                 put `fleeting-plugin-{plugin}.wasm` into one of these",
+                native.display()
+            ),
+            Self::Missing { .. } => {
+                format!("put `fleeting-plugin-{plugin}.wasm` or `{plugin}.wasm` into one of these")
+            }
+            Self::Unreadable(_) => "let the manager's user read it".to_owned(),
+            Self::Native => "install the `.wasm` release of this plugin".to_owned(),
+            Self::CoreModule => {
+                "build it for the target wasm32-wasip2, or wrap it with `wasm-tools component new`"
+                    .to_owned()
+            }
+            Self::NotWasm | Self::Invalid { .. } => "copy it here again, in one piece".to_owned(),
+            Self::Imports { .. } => {
+                "ask its author for a build that imports only wasi 0.2 and fleetling:provider"
+                    .to_owned()
+            }
+            Self::Version { .. } => {
+                "install a manager that provides it, or the plugin release built for this one"
+                    .to_owned()
+            }
+            Self::NoProvider { .. } => {
+                "install a plugin built for the world fleetling:provider/plugin@0.1.0".to_owned()
+            }
+            Self::NotTrusted { .. } => format!(
+                "if the new file is meant, run `fleetling plugin trust {plugin}`; \
+                 `reload = \"any\"` under [{plugin}] in plugins.toml trusts every one"
+            ),
+            Self::NotPinned { .. } => {
+                format!("correct `sha256` under [{plugin}] in plugins.toml, or restore the file")
+            }
+            Self::Call { call: "init", .. } => {
+                "correct this runner's plugin_config, as the problem says".to_owned()
+            }
+            Self::Call { .. } => "report it to the plugin's author".to_owned(),
+            Self::Store(_) => "let the manager's user write its state directory".to_owned(),
+        }
+    }
+
+    /// The tool's own words, for whoever wants them.
+    fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Invalid { detail }
+            | Self::Imports { detail, .. }
+            | Self::NoProvider { detail } => Some(detail).filter(|d| !d.is_empty()).map(|d| &**d),
+            _ => None,
+        }
+    }
+}
+
+/// Why one plugin was not loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadReport {
+    /// The operator's name.
+    pub plugin: String,
+    pub file: Option<PathBuf>,
+    pub digest: Option<Digest>,
+    pub cause: Cause,
+}
+
+impl std::error::Error for LoadReport {}
+
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "plugin `{}` ", self.plugin)?;
+        if let Some(file) = &self.file {
+            write!(f, "({}", file.display())?;
+            if let Some(digest) = self.digest {
+                write!(f, ", {digest}")?;
+            }
+            write!(f, ") ")?;
+        }
+        let next = self.cause.next(&self.plugin);
+        write!(f, "was not loaded\n  {}\n  next: {next}", self.cause)?;
+        match self.cause.detail() {
+            Some(detail) => write!(f, "\n  detail: {}", detail.replace('\n', "\n    ")),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Places<'a>(&'a [PathBuf]);
+
+impl fmt::Display for Places<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, place) in self.0.iter().enumerate() {
+            let separator = if i == 0 { "" } else { ", " };
+            write!(f, "{separator}{}", place.display())?;
+        }
+        Ok(())
+    }
+}
+
+struct Names<'a>(&'a [String]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(cause: Cause) -> String {
+        LoadReport {
+            plugin: "hetzner".into(),
+            file: Some("plugins/hetzner.wasm".into()),
+            digest: Some(Digest::of(b"")),
+            cause,
+        }
+        .to_string()
+    }
+
+    #[test]
+    fn a_report_says_what_why_and_what_next() {
+        insta::assert_snapshot!(report(Cause::Version {
+            needed: "fleetling:provider@0.3.0".into(),
+            provided: "0.1".into(),
+        }), @r"
+        plugin `hetzner` (plugins/hetzner.wasm, sha256 e3b0c44298fc…) was not loaded
+          it needs fleetling:provider@0.3.0; this manager provides 0.1
+          next: install a manager that provides it, or the plugin release built for this one
+        ");
+        insta::assert_snapshot!(report(Cause::Imports {
+            names: vec!["acme:gpu/dial".into()],
+            detail: "component imports instance `acme:gpu/dial`".into(),
+        }), @r"
+        plugin `hetzner` (plugins/hetzner.wasm, sha256 e3b0c44298fc…) was not loaded
+          it imports acme:gpu/dial, which this manager does not provide
+          next: ask its author for a build that imports only wasi 0.2 and fleetling:provider
+          detail: component imports instance `acme:gpu/dial`
+        ");
+        insta::assert_snapshot!(report(Cause::NotTrusted { trusted: "ab".repeat(32) }), @r#"
+        plugin `hetzner` (plugins/hetzner.wasm, sha256 e3b0c44298fc…) was not loaded
+          its digest is not the one trusted before (abababababab)
+          next: if the new file is meant, run `fleetling plugin trust hetzner`; `reload = "any"` under [hetzner] in plugins.toml trusts every one
+        "#);
+    }
+
+    #[test]
+    fn a_missing_plugin_is_reported_with_every_place_looked_in() {
+        let missing = |native| LoadReport {
+            plugin: "aws".into(),
+            file: None,
+            digest: None,
+            cause: Cause::Missing {
+                looked_in: vec!["/etc/fleetling/plugins".into(), "/usr/bin".into()],
+                native,
+            },
+        };
+        insta::assert_snapshot!(missing(None), @r"
+        plugin `aws` was not loaded
+          it was found in none of: /etc/fleetling/plugins, /usr/bin
+          next: put `fleeting-plugin-aws.wasm` or `aws.wasm` into one of these
+        ");
+        insta::assert_snapshot!(missing(Some("/usr/bin/fleeting-plugin-aws".into())), @r"
+        plugin `aws` was not loaded
+          it was found in none of: /etc/fleetling/plugins, /usr/bin
+          next: /usr/bin/fleeting-plugin-aws is a native plugin and cannot run here: a `.wasm` is needed; put `fleeting-plugin-aws.wasm` into one of these
+        ");
+    }
+}
