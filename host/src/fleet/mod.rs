@@ -1,4 +1,5 @@
 //! Instances: what a provider tells of them, the life of each, the task that keeps a group true, and how one is dialled.
 
+pub mod connector;
 pub mod group;
 pub mod ready;
