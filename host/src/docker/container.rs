@@ -20,7 +20,9 @@ const FIND_SHELL: &str = "for shell in /usr/local/bin/bash /usr/bin/bash /bin/ba
 
 /// Which container, and how its process is begun.
 pub(super) enum Role {
-    Build { entrypoint: Option<Vec<String>> },
+    Build {
+        entrypoint: Option<Vec<String>>,
+    },
     /// Pid 1 is our helper.
     FedHelper,
     /// One start for each stage, for images that cannot run our helper.
@@ -123,7 +125,10 @@ fn host(config: &usable::Docker, volumes: &Volumes) -> Result<HostConfig, String
 
 fn network(config: &usable::Docker) -> Option<NetworkingConfig> {
     let mac_address = config.mac_address.clone()?;
-    let name = config.network_mode.clone().unwrap_or_else(|| "bridge".into());
+    let name = config
+        .network_mode
+        .clone()
+        .unwrap_or_else(|| "bridge".into());
     let endpoint = EndpointSettings {
         mac_address: Some(mac_address),
         ..EndpointSettings::default()
@@ -165,7 +170,13 @@ fn ulimit(name: &str, value: &str) -> Result<ResourcesUlimits, String> {
 pub(super) fn archive(binary: &[u8], open: &[String]) -> Vec<u8> {
     let mut tar = Vec::with_capacity(binary.len() + 4096);
     for path in open {
-        entry(&mut tar, &format!("{}/", path.trim_start_matches('/')), 0o777, b'5', &[]);
+        entry(
+            &mut tar,
+            &format!("{}/", path.trim_start_matches('/')),
+            0o777,
+            b'5',
+            &[],
+        );
     }
     entry(&mut tar, HELPER, 0o755, b'0', binary);
     tar.resize(tar.len() + 1024, 0);

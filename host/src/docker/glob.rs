@@ -64,7 +64,9 @@ fn alternatives(pattern: &[char], name: &[char]) -> bool {
             '}' if depth == 0 => {
                 choices.push(&pattern[begin..i]);
                 let rest = &pattern[i + 1..];
-                return choices.iter().any(|choice| at(&[choice, rest].concat(), name));
+                return choices
+                    .iter()
+                    .any(|choice| at(&[choice, rest].concat(), name));
             }
             '}' => depth -= 1,
             ',' if depth == 0 => {
@@ -89,8 +91,16 @@ mod tests {
             ("*", "library/ruby", false),
             ("**", "library/ruby:1", true),
             ("**/*", "ruby", true),
-            ("registry.example/**/ruby:*", "registry.example/a/b/ruby:1", true),
-            ("registry.example/**/ruby:*", "registry.example/ruby:1", true),
+            (
+                "registry.example/**/ruby:*",
+                "registry.example/a/b/ruby:1",
+                true,
+            ),
+            (
+                "registry.example/**/ruby:*",
+                "registry.example/ruby:1",
+                true,
+            ),
             ("{ruby,node}:?", "node:8", true),
             ("{ruby,node}:?", "php:8", false),
             ("ruby:[0-9]", "ruby:7", true),

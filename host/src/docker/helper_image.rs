@@ -40,9 +40,8 @@ pub(super) async fn ensure(docker: &Docker, data: &Path, arch: &str) -> Result<S
         .map_err(|e| missing(&archive, e))?;
     let options = ImportImageOptionsBuilder::default().quiet(true).build();
     let loading = docker.import_image_stream(options, ReaderStream::new(file), None);
-    let failed = |e: bollard::errors::Error| {
-        format!("docker could not load {}: {e}", archive.display())
-    };
+    let failed =
+        |e: bollard::errors::Error| format!("docker could not load {}: {e}", archive.display());
     loading
         .try_for_each(|_| async { Ok(()) })
         .await

@@ -57,7 +57,10 @@ pub(super) async fn obtain(
     for (n, policy) in wanted.policies.iter().enumerate() {
         if n > 0 {
             let name = policy_name(*policy);
-            notes.info(&format!("Attempt #{}: Trying \"{name}\" pull policy", n + 1));
+            notes.info(&format!(
+                "Attempt #{}: Trying \"{name}\" pull policy",
+                n + 1
+            ));
         }
         match by_policy(docker, wanted, *policy, notes).await {
             Ok(image) => {
@@ -71,7 +74,9 @@ pub(super) async fn obtain(
             }
             Err(error) => {
                 let name = policy_name(*policy);
-                notes.warn(&format!("Failed to pull image with policy \"{name}\": {error}"));
+                notes.warn(&format!(
+                    "Failed to pull image with policy \"{name}\": {error}"
+                ));
                 last = Some(error);
             }
         }
@@ -214,12 +219,18 @@ mod tests {
     fn pull_errors_have_gitlabs_reasons() {
         use FailureReason::*;
         for (error, expected) in [
-            ("manifest for nope:latest not found: manifest unknown", ImagePullFailure),
+            (
+                "manifest for nope:latest not found: manifest unknown",
+                ImagePullFailure,
+            ),
             (
                 "pull access denied for nope, repository does not exist or may require 'docker login'",
                 ImagePullFailure,
             ),
-            ("Get \"https://r/v2/\": dial tcp: i/o timeout", RunnerExternalDependencyFailure),
+            (
+                "Get \"https://r/v2/\": dial tcp: i/o timeout",
+                RunnerExternalDependencyFailure,
+            ),
             ("Head: no basic auth credentials", RunnerConfigurationError),
             ("something else", ImagePullFailure),
         ] {

@@ -67,7 +67,9 @@ impl Line {
     pub(super) async fn connected(&self) -> Result<Connected, String> {
         let mut now = self.now.clone();
         let up = async {
-            let up = now.wait_for(|now| now.as_ref().is_some_and(|c| c.link.is_up())).await;
+            let up = now
+                .wait_for(|now| now.as_ref().is_some_and(|c| c.link.is_up()))
+                .await;
             up.ok().and_then(|now| now.clone())
         };
         tokio::select! {

@@ -50,8 +50,8 @@ impl Readiness {
     async fn facts(&self, control: &Connected) -> Result<Facts, NotReady> {
         if let Some(command) = &self.ready_command {
             let finished = control.link.run(command, READY_COMMAND).await;
-            let finished = finished
-                .map_err(|e| NotReady::Failed(format!("instance_ready_command: {e}")))?;
+            let finished =
+                finished.map_err(|e| NotReady::Failed(format!("instance_ready_command: {e}")))?;
             if finished.status != Some(0) {
                 return Err(NotReady::Failed(format!(
                     "instance_ready_command did not succeed (status {:?}): {}",

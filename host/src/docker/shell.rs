@@ -16,8 +16,8 @@ use bollard::errors::Error;
 use bollard::exec::StartExecOptions;
 use bollard::models::ExecConfig;
 use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, KillContainerOptions, LogsOptionsBuilder,
-    StartContainerOptions, WaitContainerOptionsBuilder,
+    AttachContainerOptionsBuilder, KillContainerOptions, LogsOptionsBuilder, StartContainerOptions,
+    WaitContainerOptionsBuilder,
 };
 use futures_util::{Stream as Items, StreamExt as _};
 use tokio::io::AsyncWriteExt as _;
@@ -62,7 +62,9 @@ type Source = Pin<Box<dyn Items<Item = Result<LogOutput, Error>> + Send>>;
 enum Looked {
     Exited(i64),
     /// The stream or the wait broke; `daemon` when the connection did not.
-    Broke { daemon: bool },
+    Broke {
+        daemon: bool,
+    },
     NoMark,
 }
 
@@ -109,9 +111,14 @@ impl Shell {
 
     pub(super) async fn start(&mut self, site: &Site) -> Result<(), StageFailure> {
         let at = site.connected().await?;
-        let starting = at.docker.start_container(&self.name, None::<StartContainerOptions>);
+        let starting = at
+            .docker
+            .start_container(&self.name, None::<StartContainerOptions>);
         site.unless_gone(starting).await?.map_err(|error| {
-            failed(format!("container {} could not be started: {error}", self.name))
+            failed(format!(
+                "container {} could not be started: {error}",
+                self.name
+            ))
         })?;
         self.started = true;
         Ok(())
@@ -140,7 +147,11 @@ impl Shell {
         if !self.started
             && let Err(failure) = self.start(site).await
         {
-            return if at.link.is_up() { Err(failure) } else { Ok(End::NothingRan) };
+            return if at.link.is_up() {
+                Err(failure)
+            } else {
+                Ok(End::NothingRan)
+            };
         }
         self.started = false;
         let name = self.name.clone();
@@ -159,7 +170,11 @@ impl Shell {
             };
             sent.await.map(|()| input)
         });
-        let looking = Look { site, name: &name, stop };
+        let looking = Look {
+            site,
+            name: &name,
+            stop,
+        };
         let (looked, started_at) = tokio::join!(
             looking.on(&at, attached.output, None, &mut pump, None),
             site.state(&name)
@@ -288,7 +303,9 @@ impl Look<'_> {
     /// Kills a container whose mark was not seen and makes sure that nothing ran in it.
     async fn before_the_mark(&self, pump: &mut Pump<'_>) -> Result<End, StageFailure> {
         let at = self.site.connected().await?;
-        let killing = at.docker.kill_container(self.name, None::<KillContainerOptions>);
+        let killing = at
+            .docker
+            .kill_container(self.name, None::<KillContainerOptions>);
         // Whatever it answers, the log decides.
         let _ = self.site.unless_gone(killing).await?;
         let mut skips = [pump.tally[0].skip(), pump.tally[1].skip()];

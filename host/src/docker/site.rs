@@ -95,10 +95,14 @@ impl Site {
         let until = Instant::now() + REDIAL_WINDOW;
         loop {
             let at = self.connected().await?;
-            let asked = at.docker.create_container(Some(options.clone()), spec.clone());
+            let asked = at
+                .docker
+                .create_container(Some(options.clone()), spec.clone());
             match self.unless_gone(asked).await? {
                 Ok(_) => return Ok(name),
-                Err(Error::DockerResponseServerError { status_code: 409, .. }) => return Ok(name),
+                Err(Error::DockerResponseServerError {
+                    status_code: 409, ..
+                }) => return Ok(name),
                 Err(Error::DockerResponseServerError {
                     status_code: 400,
                     message,
@@ -119,7 +123,9 @@ impl Site {
         let until = Instant::now() + REDIAL_WINDOW;
         loop {
             let at = self.connected().await?;
-            let asked = at.docker.inspect_container(name, None::<InspectContainerOptions>);
+            let asked = at
+                .docker
+                .inspect_container(name, None::<InspectContainerOptions>);
             match self.unless_gone(asked).await? {
                 Ok(found) => return Ok(found.state.unwrap_or_default()),
                 Err(error) if is_missing(&error) => {
@@ -168,7 +174,13 @@ pub(super) fn random() -> String {
 }
 
 pub(super) fn is_missing(error: &Error) -> bool {
-    matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
+    matches!(
+        error,
+        Error::DockerResponseServerError {
+            status_code: 404,
+            ..
+        }
+    )
 }
 
 pub(super) fn failed(message: String) -> StageFailure {

@@ -26,7 +26,9 @@ pub(super) fn plan(plan: &Plan, config: &usable::Docker, unique: &str) -> Result
     for spec in &config.volumes {
         let destination = destination(spec)?;
         if taken.contains(&destination) {
-            return Err(format!("volume for container path {destination:?} is already defined"));
+            return Err(format!(
+                "volume for container path {destination:?} is already defined"
+            ));
         }
         taken.push(destination.clone());
         if is_one_part(spec) {
@@ -36,7 +38,9 @@ pub(super) fn plan(plan: &Plan, config: &usable::Docker, unique: &str) -> Result
         }
     }
     let covered = |path: &str, taken: &[String]| {
-        taken.iter().any(|t| path == t || path.starts_with(&format!("{t}/")))
+        taken
+            .iter()
+            .any(|t| path == t || path.starts_with(&format!("{t}/")))
     };
     if !covered(&plan.builds_dir, &taken) {
         taken.push(clean(&plan.builds_dir));
@@ -51,7 +55,11 @@ pub(super) fn plan(plan: &Plan, config: &usable::Docker, unique: &str) -> Result
 impl Volumes {
     fn add(&mut self, plan: &Plan, destination: &str, temporary: Option<&str>) {
         let hash = Sha256::digest(destination.as_bytes());
-        let hash: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let hash: String = hash
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let name = match temporary {
             Some(unique) => format!("{}-{unique}-cache-{hash}", plan.container_base),
             None => format!("{}-cache-{hash}", plan.volume_base),
@@ -76,7 +84,9 @@ impl Volumes {
 }
 
 fn is_one_part(spec: &str) -> bool {
-    !spec.split_once(':').is_some_and(|(_, rest)| rest.starts_with('/'))
+    !spec
+        .split_once(':')
+        .is_some_and(|(_, rest)| rest.starts_with('/'))
 }
 
 fn destination(spec: &str) -> Result<String, String> {
@@ -93,7 +103,10 @@ fn destination(spec: &str) -> Result<String, String> {
 }
 
 fn clean(path: &str) -> String {
-    let parts: Vec<_> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+    let parts: Vec<_> = path
+        .split('/')
+        .filter(|p| !p.is_empty() && *p != ".")
+        .collect();
     format!("/{}", parts.join("/"))
 }
 

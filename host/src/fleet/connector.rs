@@ -224,12 +224,15 @@ impl Route {
                 Ok(handle) => handle,
                 Err(error) => {
                     let refused = refused.borrow().clone();
-                    return Err(
-                        refused.map_or_else(|| unreachable(error.to_string()), DialFailure::HostKey)
-                    );
+                    return Err(refused
+                        .map_or_else(|| unreachable(error.to_string()), DialFailure::HostKey));
                 }
             };
-            if !self.log_in(&mut handle, &user, &details.login).await.map_err(|e| unreachable(e.to_string()))? {
+            if !self
+                .log_in(&mut handle, &user, &details.login)
+                .await
+                .map_err(|e| unreachable(e.to_string()))?
+            {
                 return Err(DialFailure::LoginRefused {
                     user,
                     address: shown.clone(),
@@ -266,7 +269,10 @@ impl Route {
             (None, Login::Password(password)) => password.0.as_str(),
             (None, _) => return Ok(false),
         };
-        Ok(handle.authenticate_password(user, password).await?.success())
+        Ok(handle
+            .authenticate_password(user, password)
+            .await?
+            .success())
     }
 }
 
@@ -354,9 +360,8 @@ mod tests {
             address(Reach::Internal, "10.0.0.1"),
             address(Reach::External, "192.0.2.1"),
         ];
-        let host = |addresses: &[Address], external| {
-            choose(addresses, external).map(|a| a.host.clone())
-        };
+        let host =
+            |addresses: &[Address], external| choose(addresses, external).map(|a| a.host.clone());
         assert_eq!(host(&both, true).as_deref(), Some("192.0.2.1"));
         assert_eq!(host(&both, false).as_deref(), Some("10.0.0.1"));
         assert_eq!(host(&both[..1], true).as_deref(), Some("10.0.0.1"));

@@ -54,8 +54,7 @@ impl Identity {
     /// The group's own ed25519 key, made at the first call and sealed in the store.
     pub fn load_or_make(store: &Store, group_key: &str) -> Result<Self, IdentityProblem> {
         if let Some(kept) = store.read_sealed(KIND, group_key)? {
-            let text =
-                String::from_utf8(kept).map_err(|e| IdentityProblem::Kept(e.to_string()))?;
+            let text = String::from_utf8(kept).map_err(|e| IdentityProblem::Kept(e.to_string()))?;
             return Self::parse(&text).map_err(IdentityProblem::Kept);
         }
         let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519)

@@ -60,9 +60,15 @@ impl Target {
             Self::Unix { path } if path == "/var/run/docker.sock" => {
                 "docker system dial-stdio".into()
             }
-            Self::Unix { path } => format!("docker -H {} system dial-stdio", quoted(&format!("unix://{path}"))),
+            Self::Unix { path } => format!(
+                "docker -H {} system dial-stdio",
+                quoted(&format!("unix://{path}"))
+            ),
             Self::Tcp { host, port } => {
-                format!("docker -H {} system dial-stdio", quoted(&format!("tcp://{host}:{port}")))
+                format!(
+                    "docker -H {} system dial-stdio",
+                    quoted(&format!("tcp://{host}:{port}"))
+                )
             }
         }
     }
@@ -182,7 +188,10 @@ impl Link {
             Ok(channel) => channel,
             Err(russh::Error::ChannelOpenFailure(_)) => {
                 let channel = self.handle.channel_open_session().await.map_err(ssh)?;
-                channel.exec(false, target.dial_stdio()).await.map_err(ssh)?;
+                channel
+                    .exec(false, target.dial_stdio())
+                    .await
+                    .map_err(ssh)?;
                 channel
             }
             Err(error) => return Err(ssh(error)),
