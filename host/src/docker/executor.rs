@@ -154,7 +154,12 @@ impl DockerExecutor {
                 feed.run(&self.site, stage, output, stop).await,
             ),
             Helper::Plain(shell) => {
-                let ended = shell.run(&self.site, stage, output, stop).await;
+                // As upstream, so that a build container of any user can write to the checkout.
+                let open = StageScript {
+                    text: format!("umask 0000\n{}", stage.text),
+                    ..stage.clone()
+                };
+                let ended = shell.run(&self.site, &open, output, stop).await;
                 let result = ended.and_then(|end| match end {
                     End::Code(code) => Ok(code),
                     End::NothingRan => Err(failed(

@@ -35,6 +35,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(10);
 /// How long the mark may take to show in the log after a loss; without it nothing ran.
 const MARK_WAIT: Duration = Duration::from_secs(2);
+/// How often an ended container's log is tried.
+const CATCH_UPS: u32 = 3;
 const LOSS_SHOWS: Duration = Duration::from_millis(300);
 
 /// Sends TERM to every process but the first and itself, and waits until they are gone.
@@ -182,7 +184,7 @@ impl Shell {
         sending.abort();
         let mut looked = looked?;
         let started_at = started_at?.started_at;
-        let mut daemon_cut = false;
+        let (mut daemon_cut, mut resumed) = (false, false);
         let code = loop {
             match looked {
                 Looked::Exited(code) => break code,
@@ -200,6 +202,7 @@ impl Shell {
                 ));
             }
             let at = site.connected().await?;
+            resumed = true;
             let mut skips = [pump.tally[0].skip(), pump.tally[1].skip()];
             let log = log(&at, &name, true);
             let patience = (!pump.sieve.seen() && running).then_some(MARK_WAIT);
@@ -207,6 +210,12 @@ impl Shell {
                 .on(&at, log, Some(&mut skips), &mut pump, patience)
                 .await?;
         };
+        // A followed log may end before a last line without its newline was written.
+        for _ in 0..CATCH_UPS {
+            if !resumed || looking.catch_up(&mut pump).await? {
+                break;
+            }
+        }
         let rest = pump.sieve.rest();
         pump.write(Stream::Out, &rest);
         if code == 0 && !pump.sieve.seen() {
@@ -308,21 +317,31 @@ impl Look<'_> {
             .kill_container(self.name, None::<KillContainerOptions>);
         // Whatever it answers, the log decides.
         let _ = self.site.unless_gone(killing).await?;
-        let mut skips = [pump.tally[0].skip(), pump.tally[1].skip()];
-        let mut log = log(&at, self.name, false);
-        let reading = async {
-            while let Some(Ok(item)) = log.next().await {
-                pump.take(&item, Some(&mut skips));
-            }
-        };
-        let read = tokio::time::timeout(REDIAL_WINDOW, reading);
-        let read = self.site.unless_gone(read).await?;
-        if read.is_ok() && at.link.is_up() && !pump.sieve.seen() {
+        if self.catch_up(pump).await? && !pump.sieve.seen() {
             return Ok(End::NothingRan);
         }
         Err(failed(
             "the connection was lost as the script began; whether it ran is unknown, so it is not run again".into(),
         ))
+    }
+
+    /// Takes what the log of an ended container still has. False when it could not be read to its end.
+    async fn catch_up(&self, pump: &mut Pump<'_>) -> Result<bool, StageFailure> {
+        let at = self.site.connected().await?;
+        let mut skips = [pump.tally[0].skip(), pump.tally[1].skip()];
+        let mut log = log(&at, self.name, false);
+        let reading = async {
+            while let Some(item) = log.next().await {
+                match item {
+                    Ok(item) => pump.take(&item, Some(&mut skips)),
+                    Err(_) => return false,
+                }
+            }
+            true
+        };
+        let read = tokio::time::timeout(REDIAL_WINDOW, reading);
+        let read = self.site.unless_gone(read).await?.unwrap_or(false);
+        Ok(read && at.link.is_up())
     }
 
     /// TERM to the processes in the container, at most for the grace.
