@@ -89,7 +89,7 @@ impl DockerExecutor {
         let path = &site.machine.facts.helper_binary;
         let binary = tokio::fs::read(path).await.map_err(|e| {
             failed(format!(
-                "the helper binary {} cannot be read: {e}; run `make helper`",
+                "the helper binary {} cannot be read: {e}; run `make`",
                 path.display()
             ))
         })?;

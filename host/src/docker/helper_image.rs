@@ -8,11 +8,11 @@ use futures_util::TryStreamExt as _;
 use tokio_util::io::ReaderStream;
 use tracing::info;
 
-/// Names of an architecture in file names: `x86_64`, `aarch64`.
+/// An architecture's name in file names, Debian's and Docker's own: `amd64`, `arm64`.
 pub(super) fn arch_name(docker: &str) -> &str {
     match docker {
-        "amd64" => "x86_64",
-        "arm64" => "aarch64",
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
         other => other,
     }
 }
@@ -24,7 +24,7 @@ pub(super) async fn ensure(docker: &Docker, data: &Path, arch: &str) -> Result<S
     let id_file = data.join(format!("helper-image-{arch}.id"));
     let missing = |file: &Path, why: std::io::Error| {
         format!(
-            "the helper image for {arch} is missing: {}: {why}; run `make helper`",
+            "the helper image for {arch} is missing: {}: {why}; run `make`",
             file.display()
         )
     };
@@ -48,11 +48,27 @@ pub(super) async fn ensure(docker: &Docker, data: &Path, arch: &str) -> Result<S
         .map_err(failed)?;
     docker.inspect_image(&id).await.map_err(|_| {
         format!(
-            "{} holds another image than {} says; run `make helper`",
+            "{} holds another image than {} says; run `make`",
             archive.display(),
             id_file.display()
         )
     })?;
     info!(image = %id, "helper image loaded");
     Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::arch_name;
+
+    #[test]
+    fn architectures_have_one_name() {
+        for (docker, expected) in [
+            ("amd64", "amd64"),
+            ("x86_64", "amd64"),
+            ("aarch64", "arm64"),
+        ] {
+            assert_eq!(arch_name(docker), expected);
+        }
+    }
 }
