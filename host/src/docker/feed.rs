@@ -28,6 +28,8 @@ use super::stream::Sieve;
 /// The helper's own KILL comes ten seconds after its TERM; then the container is removed.
 const CANCEL: Duration = Duration::from_secs(11);
 const HELLO: Duration = Duration::from_secs(10);
+/// Frames between two acks.
+const ACK_EVERY: u32 = 16;
 const PAUSE: Duration = Duration::from_millis(250);
 
 pub(super) struct Feed {
@@ -229,7 +231,7 @@ impl Feed {
     ) -> Result<Option<i32>, Broken> {
         let (wire, id) = (self.wire.as_mut().ok_or(Broken)?, self.stages);
         wire.send(order).await?;
-        let mut patience = None;
+        let (mut patience, mut unacked) = (None, 0);
         loop {
             let frame = tokio::select! {
                 frame = wire.next() => frame?.map_err(|()| Broken)?,
@@ -267,8 +269,14 @@ impl Feed {
                 FromHelper::Exit { stage, code, .. } if stage == id => Some(code),
                 _ => None,
             };
-            // An ack that does not get through only means that frames come again.
-            let acked = wire.send(&ToHelper::Ack { seq }).await;
+            // An ack that does not get through, or was not sent yet, only means that frames come again.
+            unacked += 1;
+            let acked = if unacked >= ACK_EVERY || ended.is_some() {
+                unacked = 0;
+                wire.send(&ToHelper::Ack { seq }).await
+            } else {
+                Ok(())
+            };
             if ended.is_some() {
                 return Ok(ended);
             }

@@ -21,7 +21,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// What is known of an instance once it is ready.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
-    /// As Docker and Debian name it: `amd64`, `arm64`.
+    /// As the kernel names it: `x86_64`, `aarch64`.
     pub(super) arch: String,
     /// ID of the helper image, present on the instance.
     pub(super) helper_image: String,
@@ -44,7 +44,7 @@ impl Machine {
         &self.instance
     }
 
-    /// As Docker and Debian name it: `amd64`, `arm64`.
+    /// As the kernel names it: `x86_64`, `aarch64`.
     pub fn arch(&self) -> &str {
         &self.facts.arch
     }

@@ -29,7 +29,7 @@ pub struct Readiness {
     pub target: Target,
     /// `instance_ready_command`; must exit 0.
     pub ready_command: Option<String>,
-    /// Where `helper-image-<arch>.tar.gz`, its `.id`, and `fleetling-helper-<arch>` lie.
+    /// Where `helper-image-<arch>.tar.gz`, its `.id`, and `helper-<arch>` lie.
     pub data: PathBuf,
     /// Label of our own containers.
     pub system_id: String,
@@ -75,7 +75,7 @@ impl Readiness {
         let helper_image = helper_image::ensure(&control.docker, &self.data, &arch)
             .await
             .map_err(NotReady::Failed)?;
-        let helper_binary = self.data.join(format!("fleetling-helper-{arch}"));
+        let helper_binary = self.data.join(format!("helper-{arch}"));
         Ok(Facts {
             arch,
             helper_image,
