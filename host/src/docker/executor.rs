@@ -1,0 +1,322 @@
+//! One job's containers on one slot of a ready instance.
+//!
+//! ```text
+//! helper: none ─▶ fed (one container, frames) ─▶ …      or, where our helper cannot run, plain (one start a stage)
+//! build:  none ─▶ created ─▶ waiting for a script ─▶ run, run again … ─▶ stopped: removed, a new one takes its place
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::body_full;
+use bollard::query_parameters::{RemoveVolumeOptionsBuilder, UploadToContainerOptionsBuilder};
+use futures_util::future::join_all;
+use tokio::sync::{Mutex, OnceCell};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::container::{self, Role};
+use super::feed::{Feed, Unfed};
+use super::image::{self, Present, Wanted};
+use super::machine::Machine;
+use super::shell::{End, Shell};
+use super::site::{self, Site, failed, refused};
+use super::stage::{Executor, Notes, Output, Place, Plan, StageFailure, StageScript};
+use super::volume;
+use crate::config::usable;
+
+const CLEANUP: Duration = Duration::from_secs(300);
+/// How often a script may be sent to a new container because the one before was lost before its mark.
+const SENDS: u32 = 3;
+
+enum Helper {
+    Fed(Feed),
+    Plain(Shell),
+}
+
+pub struct DockerExecutor {
+    site: Site,
+    helper_image: OnceCell<String>,
+    helper: Mutex<Option<Helper>>,
+    build_image: OnceCell<Present>,
+    build: Mutex<Option<Shell>>,
+}
+
+impl DockerExecutor {
+    /// Plans the job's containers; asks nothing of the instance.
+    pub fn new(
+        machine: Arc<Machine>,
+        slot: u32,
+        plan: Plan,
+        config: usable::Docker,
+    ) -> Result<Self, StageFailure> {
+        let volumes = volume::plan(&plan, &config, &site::random()).map_err(refused)?;
+        Ok(Self {
+            site: Site::new(machine, slot, plan, config, volumes),
+            helper_image: OnceCell::new(),
+            helper: Mutex::default(),
+            build_image: OnceCell::new(),
+            build: Mutex::default(),
+        })
+    }
+
+    async fn obtain(
+        &self,
+        name: &str,
+        platform: Option<&str>,
+        notes: &Arc<dyn Notes>,
+    ) -> Result<Present, StageFailure> {
+        let plan = &self.site.plan;
+        let wanted = Wanted {
+            name,
+            platform,
+            policies: &plan.image.pull_policies,
+            credentials: &plan.credentials,
+        };
+        let at = self.site.connected().await?;
+        self.site
+            .unless_gone(image::obtain(&at.docker, &wanted, notes))
+            .await?
+    }
+
+    async fn make_helper(&self) -> Result<Helper, StageFailure> {
+        let site = &self.site;
+        let image = self
+            .helper_image
+            .get()
+            .ok_or_else(|| failed("the helper was not made ready".into()))?;
+        let path = &site.machine.facts.helper_binary;
+        let binary = tokio::fs::read(path).await.map_err(|e| {
+            failed(format!(
+                "the helper binary {} cannot be read: {e}; run `make`",
+                path.display()
+            ))
+        })?;
+        let name = site.create(&Role::FedHelper, image).await?;
+        let options = UploadToContainerOptionsBuilder::default().path("/").build();
+        let archive = container::archive(&binary, &site.volumes.open);
+        let at = site.connected().await?;
+        let copying =
+            at.docker
+                .upload_to_container(&name, Some(options), body_full(archive.into()));
+        site.unless_gone(copying)
+            .await?
+            .map_err(|e| failed(format!("the helper could not be copied: {e}")))?;
+        match Feed::begin(site, name.clone()).await {
+            Ok(feed) => Ok(Helper::Fed(feed)),
+            Err(Unfed::Failed(failure)) => Err(failure),
+            Err(Unfed::CannotRun(why)) => {
+                info!(image, reason = %why, "helper not fed, one container start a stage");
+                site.remove(&name).await.map_err(failed)?;
+                let name = site.create(&Role::PlainHelper, image).await?;
+                Ok(Helper::Plain(Shell::new(name)))
+            }
+        }
+    }
+
+    async fn make_build(&self) -> Result<Shell, StageFailure> {
+        let (site, plan) = (&self.site, &self.site.plan);
+        let image = self
+            .build_image
+            .get()
+            .ok_or_else(|| failed("the build container was not made ready".into()))?;
+        let overwritten = (!site.config.disable_entrypoint_overwrite)
+            .then(|| plan.image.entrypoint.clone())
+            .flatten();
+        let effective = overwritten.as_ref().unwrap_or(&image.entrypoint);
+        let early = effective.iter().all(String::is_empty) && site.config.mac_address.is_none();
+        let role = Role::Build {
+            entrypoint: overwritten,
+        };
+        let mut shell = Shell::new(site.create(&role, &image.usable_name).await?);
+        if early {
+            shell.start(site).await?;
+        }
+        debug!(container = %shell.name, early, "build container created");
+        Ok(shell)
+    }
+
+    async fn run_in_helper(
+        &self,
+        stage: &StageScript,
+        output: &Arc<dyn Output>,
+        stop: &CancellationToken,
+    ) -> Result<i32, StageFailure> {
+        let mut place = self.helper.lock().await;
+        let helper = match place.take() {
+            Some(helper) => place.insert(helper),
+            None => place.insert(self.make_helper().await?),
+        };
+        let (name, result) = match helper {
+            Helper::Fed(feed) => (
+                feed.name.clone(),
+                feed.run(&self.site, stage, output, stop).await,
+            ),
+            Helper::Plain(shell) => {
+                // As upstream, so that a build container of any user can write to the checkout.
+                let open = StageScript {
+                    text: format!("umask 0000\n{}", stage.text),
+                    ..stage.clone()
+                };
+                let ended = shell.run(&self.site, &open, output, stop).await;
+                let result = ended.and_then(|end| match end {
+                    End::Code(code) => Ok(code),
+                    End::NothingRan => Err(failed(
+                        "the connection was lost before the stage began".into(),
+                    )),
+                });
+                (shell.name.clone(), result)
+            }
+        };
+        if result.is_err() {
+            *place = None;
+            self.discard(&name).await;
+        }
+        result
+    }
+
+    async fn run_in_build(
+        &self,
+        stage: &StageScript,
+        output: &Arc<dyn Output>,
+        stop: &CancellationToken,
+    ) -> Result<i32, StageFailure> {
+        let mut place = self.build.lock().await;
+        for _ in 0..SENDS {
+            let mut shell = match place.take() {
+                Some(shell) => shell,
+                None => self.make_build().await?,
+            };
+            // While the processes of a stopped stage get their grace, the next stage's container is made.
+            let mut replacing = Box::pin(async {
+                stop.cancelled().await;
+                self.make_build().await
+            });
+            let mut replacement = None;
+            let ended = {
+                let mut running = Box::pin(shell.run(&self.site, stage, output, stop));
+                loop {
+                    tokio::select! {
+                        ended = &mut running => break ended,
+                        made = &mut replacing, if replacement.is_none() => replacement = Some(made),
+                    }
+                }
+            };
+            match ended {
+                Ok(End::Code(code)) => {
+                    *place = Some(shell);
+                    return Ok(code);
+                }
+                Ok(End::NothingRan) => self.discard(&shell.name).await,
+                Err(failure) => {
+                    self.discard(&shell.name).await;
+                    if failure == StageFailure::Stopped {
+                        *place = match replacement {
+                            Some(made) => made.ok(),
+                            None => replacing.await.ok(),
+                        };
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+        Err(failed(format!(
+            "the script could not be sent: the connection was lost {SENDS} times"
+        )))
+    }
+
+    /// What is not removed now stays among the created ones, for cleanup.
+    async fn discard(&self, name: &str) {
+        if let Err(why) = self.site.remove(name).await {
+            debug!(container = name, reason = %why, "left to cleanup");
+        }
+    }
+}
+
+#[async_trait]
+impl Executor for DockerExecutor {
+    fn instance(&self) -> String {
+        self.site.machine.instance.0.clone()
+    }
+
+    async fn ready_helper(&self, notes: Arc<dyn Notes>) -> Result<(), StageFailure> {
+        let image = match &self.site.config.helper_image {
+            Some(name) => {
+                let ours = &self.site.machine.facts.helper_image;
+                notes.info(&format!(
+                    "Using helper image:  {name}  (overridden, default would be  {ours} )"
+                ));
+                self.obtain(name, None, &notes).await?.usable_name
+            }
+            None => self.site.machine.facts.helper_image.clone(),
+        };
+        self.helper_image.get_or_init(|| async { image }).await;
+        let mut place = self.helper.lock().await;
+        if place.is_none() {
+            *place = Some(self.make_helper().await?);
+        }
+        Ok(())
+    }
+
+    async fn ready_build(&self, notes: Arc<dyn Notes>) -> Result<(), StageFailure> {
+        let (plan, config) = (&self.site.plan, &self.site.config);
+        let name = &plan.image.name;
+        notes.info(&format!("Using Docker executor with image {name} ..."));
+        if !plan.image.is_default
+            && !image::is_allowed(name, &config.allowed_images, config.image.as_deref())
+        {
+            return Err(failed(format!(
+                "the image {name:?} is not on the list of allowed images: {}",
+                config.allowed_images.join(", ")
+            )));
+        }
+        let present = self
+            .obtain(name, plan.image.platform.as_deref(), &notes)
+            .await?;
+        self.build_image.get_or_init(|| async { present }).await;
+        let mut place = self.build.lock().await;
+        if place.is_none() {
+            *place = Some(self.make_build().await?);
+        }
+        Ok(())
+    }
+
+    async fn run(
+        &self,
+        stage: StageScript,
+        output: Arc<dyn Output>,
+        stop: CancellationToken,
+    ) -> Result<i32, StageFailure> {
+        match stage.place {
+            Place::Helper => self.run_in_helper(&stage, &output, &stop).await,
+            Place::Build => self.run_in_build(&stage, &output, &stop).await,
+        }
+    }
+
+    async fn cleanup(&self) -> Result<(), String> {
+        let cleaning = async {
+            let site = &self.site;
+            let names = site.created();
+            let removed = join_all(names.iter().map(|name| site.remove(name))).await;
+            let mut left: Vec<String> = removed.into_iter().filter_map(Result::err).collect();
+            for volume in &site.volumes.temporary {
+                let at = site.connected().await.map_err(|e| e.to_string())?;
+                let options = RemoveVolumeOptionsBuilder::default().force(true).build();
+                match at.docker.remove_volume(volume, Some(options)).await {
+                    Ok(()) => {}
+                    Err(error) if site::is_missing(&error) => {}
+                    Err(error) => left.push(format!("volume {volume} not removed: {error}")),
+                }
+            }
+            if left.is_empty() {
+                Ok(())
+            } else {
+                Err(left.join("; "))
+            }
+        };
+        tokio::time::timeout(CLEANUP, cleaning)
+            .await
+            .unwrap_or_else(|_| Err("cleanup did not end within 5 minutes".into()))
+    }
+}

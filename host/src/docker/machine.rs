@@ -1,0 +1,93 @@
+//! A ready instance: its warm connections and what was learnt of it before any job came.
+//!
+//! ```text
+//! control ── heartbeat, facts           closing ─▶ every line ends
+//! slot 0 ── one job's streams           gone ────▶ every wait ends at once, with the cloud's reason
+//! slot 1 ── …
+//! ```
+
+use async_trait::async_trait;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::line::Line;
+use crate::fleet::group::InstanceId;
+use crate::fleet::ready;
+
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// What is known of an instance once it is ready.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    /// As the kernel names it: `x86_64`, `aarch64`.
+    pub(super) arch: String,
+    /// ID of the helper image, present on the instance.
+    pub(super) helper_image: String,
+    /// The helper binary for this architecture, on the manager.
+    pub(super) helper_binary: PathBuf,
+}
+
+pub struct Machine {
+    pub(super) instance: InstanceId,
+    pub(super) facts: Facts,
+    pub(super) control: Line,
+    pub(super) slots: Vec<Line>,
+    pub(super) changes: watch::Sender<u64>,
+    pub(super) gone: watch::Sender<Option<String>>,
+    pub(super) closing: CancellationToken,
+}
+
+impl Machine {
+    pub fn instance(&self) -> &InstanceId {
+        &self.instance
+    }
+
+    /// As the kernel names it: `x86_64`, `aarch64`.
+    pub fn arch(&self) -> &str {
+        &self.facts.arch
+    }
+
+    pub(super) fn slot(&self, slot: u32) -> Option<&Line> {
+        self.slots.get(usize::try_from(slot).ok()?)
+    }
+}
+
+#[async_trait]
+impl ready::Machine for Machine {
+    fn slot_is_up(&self, slot: u32) -> bool {
+        self.slot(slot).is_some_and(Line::is_up)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn gone(&self, reason: String) {
+        self.gone.send_replace(Some(reason));
+        self.closing.cancel();
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    async fn heartbeat(&self) -> Result<(), String> {
+        let ping = async {
+            let control = self.control.connected().await?;
+            control.docker.ping().await.map_err(|e| e.to_string())
+        };
+        tokio::time::timeout(HEARTBEAT, ping)
+            .await
+            .map_err(|_| "docker did not answer in time".to_owned())?
+            .map(drop)
+    }
+
+    async fn close(&self) {
+        self.closing.cancel();
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}

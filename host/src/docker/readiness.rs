@@ -1,0 +1,175 @@
+//! Makes instances ready: connections, ready command, Docker, architecture, helper image.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::query_parameters::ListContainersOptionsBuilder;
+use futures_util::future::try_join_all;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::helper_image;
+use super::line::{Connected, Line, Wires};
+use super::machine::{Facts, Machine};
+use crate::fleet::connector::{Connector, DialFailure, Route, Target};
+use crate::fleet::group::InstanceId;
+use crate::fleet::ready::{Authorise, NotReady, Occupation, Preparation};
+
+const READY_COMMAND: Duration = Duration::from_secs(300);
+const MANAGED: &str = "com.gitlab.gitlab-runner.managed";
+const SYSTEM_ID: &str = "com.gitlab.gitlab-runner.runner.system_id";
+
+/// How instances of one group are made ready.
+pub struct Readiness {
+    pub connector: Arc<Connector>,
+    pub target: Target,
+    /// `instance_ready_command`; must exit 0.
+    pub ready_command: Option<String>,
+    /// Where `helper-image-<arch>.tar.gz`, its `.id`, and `helper-<arch>` lie.
+    pub data: PathBuf,
+    /// Label of our own containers.
+    pub system_id: String,
+}
+
+impl Readiness {
+    async fn dial(&self, route: &Route) -> Result<Connected, NotReady> {
+        let link = route
+            .dial(self.connector.timeout())
+            .await
+            .map_err(|failure| match failure {
+                DialFailure::NoConnection(call) => NotReady::NoConnection(call),
+                other => NotReady::Failed(other.to_string()),
+            })?;
+        Connected::new(link, &self.target).map_err(|e| NotReady::Failed(e.to_string()))
+    }
+
+    async fn facts(&self, control: &Connected) -> Result<Facts, NotReady> {
+        if let Some(command) = &self.ready_command {
+            let finished = control.link.run(command, READY_COMMAND).await;
+            let finished =
+                finished.map_err(|e| NotReady::Failed(format!("instance_ready_command: {e}")))?;
+            if finished.status != Some(0) {
+                return Err(NotReady::Failed(format!(
+                    "instance_ready_command did not succeed (status {:?}): {}",
+                    finished.status,
+                    finished.output.trim_end()
+                )));
+            }
+        }
+        let version = control.docker.version().await.map_err(|e| {
+            NotReady::Failed(format!(
+                "docker does not answer on the instance: {e}; is it installed, running, and open to the login user?"
+            ))
+        })?;
+        let os = version.os.unwrap_or_default();
+        if os != "linux" {
+            return Err(NotReady::Failed(format!(
+                "docker on the instance runs {os:?} containers, only linux is supported"
+            )));
+        }
+        let arch = helper_image::arch_name(&version.arch.unwrap_or_default()).to_owned();
+        let helper_image = helper_image::ensure(&control.docker, &self.data, &arch)
+            .await
+            .map_err(NotReady::Failed)?;
+        let helper_binary = self.data.join(format!("helper-{arch}"));
+        Ok(Facts {
+            arch,
+            helper_image,
+            helper_binary,
+        })
+    }
+}
+
+#[async_trait]
+impl Preparation for Readiness {
+    type Machine = Machine;
+
+    async fn prepare(
+        &self,
+        instance: InstanceId,
+        authorise: Arc<dyn Authorise>,
+        slots: u32,
+    ) -> Result<Arc<Machine>, NotReady> {
+        let route = Arc::new(self.connector.route(instance.clone(), authorise));
+        // The control connection proves address and login; the slots then dial beside the slow rest.
+        let control = self.dial(&route).await?;
+        let (facts, dialled) = tokio::try_join!(
+            self.facts(&control),
+            try_join_all((0..slots).map(|_| self.dial(&route)))
+        )?;
+        for slot in &dialled {
+            // The first request of a connection is slow, and no job shall pay for it.
+            slot.docker
+                .ping()
+                .await
+                .map_err(|e| NotReady::Failed(format!("docker does not answer: {e}")))?;
+        }
+        let (changes, _) = watch::channel(0);
+        let (gone, gone_seen) = watch::channel(None);
+        let closing = CancellationToken::new();
+        let wires = Wires {
+            changes: changes.clone(),
+            gone: gone_seen,
+            closing: closing.clone(),
+        };
+        let keep = |connected| {
+            Line::keep(
+                connected,
+                Arc::clone(&route),
+                self.target.clone(),
+                wires.clone(),
+            )
+        };
+        let control = keep(control);
+        let slots = dialled.into_iter().map(keep).collect();
+        info!(%instance, arch = %facts.arch, "instance ready");
+        Ok(Arc::new(Machine {
+            instance,
+            facts,
+            control,
+            slots,
+            changes,
+            gone,
+            closing,
+        }))
+    }
+
+    async fn inspect(
+        &self,
+        instance: InstanceId,
+        authorise: Arc<dyn Authorise>,
+    ) -> Result<Occupation, NotReady> {
+        let route = self.connector.route(instance, authorise);
+        let control = self.dial(&route).await?;
+        let managed = HashMap::from([("label", vec![format!("{MANAGED}=true")])]);
+        let options = ListContainersOptionsBuilder::default()
+            .filters(&managed)
+            .build();
+        let listed = control.docker.list_containers(Some(options)).await;
+        control.link.close().await;
+        let foreign: Vec<String> = listed
+            .map_err(|e| NotReady::Failed(format!("docker does not answer: {e}")))?
+            .into_iter()
+            .filter(|container| {
+                let labels = container.labels.as_ref();
+                labels.and_then(|labels| labels.get(SYSTEM_ID)) != Some(&self.system_id)
+            })
+            .map(|container| {
+                let names = container.names.unwrap_or_default();
+                names.first().map_or_else(
+                    || container.id.unwrap_or_default(),
+                    |name| name.trim_start_matches('/').to_owned(),
+                )
+            })
+            .collect();
+        Ok(if foreign.is_empty() {
+            Occupation::Idle
+        } else {
+            Occupation::Foreign(foreign)
+        })
+    }
+}

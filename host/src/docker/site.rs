@@ -1,0 +1,200 @@
+//! Where one job's containers live: its slot's connection, and the requests that outlive a lost one.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::models::ContainerState;
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder,
+};
+use rand::Rng as _;
+use tokio::time::Instant;
+
+use super::container::{self, Role};
+use super::line::{Connected, Line, REDIAL_WINDOW};
+use super::machine::Machine;
+use super::stage::{Plan, StageFailure};
+use super::volume::Volumes;
+use crate::config::usable;
+use crate::coordinator::outcome::FailureReason;
+
+const PAUSE: Duration = Duration::from_millis(250);
+
+pub(super) struct Site {
+    pub(super) machine: Arc<Machine>,
+    pub(super) slot: u32,
+    pub(super) plan: Plan,
+    pub(super) config: usable::Docker,
+    pub(super) volumes: Volumes,
+    /// Names of the containers that may exist; read at cleanup.
+    created: Mutex<Vec<String>>,
+}
+
+impl Site {
+    pub(super) fn new(
+        machine: Arc<Machine>,
+        slot: u32,
+        plan: Plan,
+        config: usable::Docker,
+        volumes: Volumes,
+    ) -> Self {
+        Self {
+            machine,
+            slot,
+            plan,
+            config,
+            volumes,
+            created: Mutex::default(),
+        }
+    }
+
+    fn line(&self) -> Result<&Line, StageFailure> {
+        self.machine
+            .slot(self.slot)
+            .ok_or_else(|| failed(format!("instance has no slot {}", self.slot)))
+    }
+
+    /// The slot's connection, waiting through a redial.
+    pub(super) async fn connected(&self) -> Result<Connected, StageFailure> {
+        self.line()?
+            .connected()
+            .await
+            .map_err(|why| failed(format!("instance {} lost: {why}", self.machine.instance)))
+    }
+
+    /// Ends the wait at once when the instance is gone.
+    pub(super) async fn unless_gone<T>(
+        &self,
+        wait: impl Future<Output = T>,
+    ) -> Result<T, StageFailure> {
+        tokio::select! {
+            done = wait => Ok(done),
+            why = self.line()?.gone() => {
+                Err(failed(format!("instance {} is gone: {why}", self.machine.instance)))
+            }
+        }
+    }
+
+    /// Creates a container and answers its name. A lost answer is no trouble: the name tells whether it was made.
+    pub(super) async fn create(&self, role: &Role, image: &str) -> Result<String, StageFailure> {
+        let kind = match role {
+            Role::Build { .. } => "build",
+            Role::FedHelper | Role::PlainHelper => "predefined",
+        };
+        let name = format!("{}-{}-{kind}", self.plan.container_base, random());
+        let spec = container::spec(role, image, &self.plan, &self.config, &self.volumes)
+            .map_err(refused)?;
+        self.lock().push(name.clone());
+        let mut options = CreateContainerOptionsBuilder::default().name(&name);
+        if let (Role::Build { .. }, Some(platform)) = (role, &self.plan.image.platform) {
+            options = options.platform(platform);
+        }
+        let options = options.build();
+        let until = Instant::now() + REDIAL_WINDOW;
+        loop {
+            let at = self.connected().await?;
+            let asked = at
+                .docker
+                .create_container(Some(options.clone()), spec.clone());
+            match self.unless_gone(asked).await? {
+                Ok(_) => return Ok(name),
+                Err(Error::DockerResponseServerError {
+                    status_code: 409, ..
+                }) => return Ok(name),
+                Err(Error::DockerResponseServerError {
+                    status_code: 400,
+                    message,
+                }) => return Err(refused(format!("docker refuses the container: {message}"))),
+                Err(error @ Error::DockerResponseServerError { .. }) => {
+                    return Err(failed(format!("docker cannot make the container: {error}")));
+                }
+                Err(error) if Instant::now() > until => {
+                    return Err(failed(format!("docker does not answer: {error}")));
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// The container's state, asked until docker answers or the redial window has passed.
+    pub(super) async fn state(&self, name: &str) -> Result<ContainerState, StageFailure> {
+        let until = Instant::now() + REDIAL_WINDOW;
+        loop {
+            let at = self.connected().await?;
+            let asked = at
+                .docker
+                .inspect_container(name, None::<InspectContainerOptions>);
+            match self.unless_gone(asked).await? {
+                Ok(found) => return Ok(found.state.unwrap_or_default()),
+                Err(error) if is_missing(&error) => {
+                    return Err(StageFailure::ContainerVanished(name.into()));
+                }
+                Err(error) if Instant::now() > until => {
+                    return Err(failed(format!("docker does not answer: {error}")));
+                }
+                Err(_) => self.unless_gone(tokio::time::sleep(PAUSE)).await?,
+            }
+        }
+    }
+
+    /// Removes a container and its anonymous volumes; one that is not there is no trouble.
+    pub(super) async fn remove(&self, name: &str) -> Result<(), String> {
+        let options = RemoveContainerOptionsBuilder::default()
+            .force(true)
+            .v(!self.config.volume_keep)
+            .build();
+        let at = self.connected().await.map_err(|e| e.to_string())?;
+        match at.docker.remove_container(name, Some(options)).await {
+            Ok(()) => {}
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(format!("container {name} not removed: {error}")),
+        }
+        self.lock().retain(|created| created != name);
+        Ok(())
+    }
+
+    pub(super) fn created(&self) -> Vec<String> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.created.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Eight characters that make names of one job its own.
+pub(super) fn random() -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let mut rng = rand::rng();
+    (0..8)
+        .map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]))
+        .collect()
+}
+
+pub(super) fn is_missing(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::DockerResponseServerError {
+            status_code: 404,
+            ..
+        }
+    )
+}
+
+pub(super) fn failed(message: String) -> StageFailure {
+    StageFailure::Failed {
+        reason: FailureReason::RunnerSystemFailure,
+        message,
+        retry: false,
+    }
+}
+
+pub(super) fn refused(message: String) -> StageFailure {
+    StageFailure::Failed {
+        reason: FailureReason::RunnerConfigurationError,
+        message,
+        retry: false,
+    }
+}
