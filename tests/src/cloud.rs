@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -109,7 +109,7 @@ impl Cloud {
         dir: &Path,
         journal: Journal,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Happening>)> {
-        let python = crate::run::lab_dir().join("venv/bin/python");
+        let python = python();
         let log = std::fs::File::create(dir.join("cloud.log"))?;
         let mut process = Command::new(&python)
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/moto_cloud.py"))
@@ -204,6 +204,11 @@ impl Cloud {
             .context("moto did not answer within 30 s")?
             .context("moto ended")?
     }
+}
+
+/// The interpreter that has moto and boto3.
+pub fn python() -> PathBuf {
+    crate::run::lab_dir().join("venv/bin/python")
 }
 
 async fn read(

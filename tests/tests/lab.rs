@@ -1,5 +1,6 @@
 //! The lab told without the manager: its parts behave as the real ones, so that the other stories mean something.
 
+use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -65,6 +66,110 @@ async fn instances_start_and_end_with_the_cloud_and_run_a_container_over_ssh() -
     lab.journal
         .until("the container's removal", SOON, gone)
         .await?;
+    lab.was_correct()
+}
+
+/// Calls AWS as the runner does, with boto3 and the given secret.
+async fn as_runner(lab: &Lab, secret: &str, service: &str, call: &str) -> Result<Output> {
+    let access = &lab.cloud.access;
+    let program = format!(
+        "import boto3; c = boto3.client('{service}', endpoint_url='{}', region_name='{}'); print(c.{call})",
+        access.endpoint, access.region
+    );
+    let mut python = tokio::process::Command::new(fleetling_lab::cloud::python());
+    python
+        .args(["-c", &program])
+        .env("AWS_ACCESS_KEY_ID", &access.access_key);
+    Ok(python.env("AWS_SECRET_ACCESS_KEY", secret).output().await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_the_runner_authorises_opens_ssh_and_a_wrong_secret_opens_nothing() -> Result<()>
+{
+    let lab = Lab::start().await?;
+    let secret = lab.cloud.access.secret_key.clone();
+    let wrong = as_runner(
+        &lab,
+        "wrong",
+        "autoscaling",
+        "describe_auto_scaling_groups()",
+    )
+    .await?;
+    ensure!(
+        String::from_utf8_lossy(&wrong.stderr).contains("SignatureDoesNotMatch"),
+        "{wrong:?}"
+    );
+    let size = "set_desired_capacity(AutoScalingGroupName='my-docker-asg', DesiredCapacity=1)";
+    let asked = as_runner(&lab, &secret, "autoscaling", size).await?;
+    ensure!(asked.status.success(), "{asked:?}");
+    let denied = as_runner(&lab, &secret, "ec2", "create_vpc(CidrBlock='10.1.0.0/16')").await?;
+    ensure!(
+        !denied.status.success(),
+        "the runner may do what its policy does not allow"
+    );
+
+    let booted = |fact: &Fact| match fact {
+        Fact::InstanceBooted(id) => Some(id.clone()),
+        _ => None,
+    };
+    let id = lab.journal.until_fact("a boot", SOON, booted).await?;
+    let dir = lab.home();
+    std::fs::create_dir_all(&dir)?;
+    let key = dir.join("key");
+    let mut keygen = tokio::process::Command::new("ssh-keygen");
+    ensure!(
+        keygen
+            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+            .arg(&key)
+            .status()
+            .await?
+            .success()
+    );
+    let address = lab.instances.exec(&id, "hostname -i").await?;
+    let ssh = async || {
+        let mut ssh = tokio::process::Command::new("ssh");
+        ssh.args([
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+        ]);
+        ssh.arg("-i").arg(&key).arg(format!("ec2-user@{address}"));
+        ssh.args(["docker", "version", "--format", "{{.Server.Version}}"])
+            .output()
+            .await
+    };
+    ensure!(
+        !ssh().await?.status.success(),
+        "a key that nobody authorised"
+    );
+    let public = std::fs::read_to_string(dir.join("key.pub"))?;
+    let send = format!(
+        "send_ssh_public_key(InstanceId='{id}', InstanceOSUser='ec2-user', SSHPublicKey='{}')",
+        public.trim()
+    );
+    let sent = as_runner(&lab, &secret, "ec2-instance-connect", &send).await?;
+    ensure!(sent.status.success(), "{sent:?}");
+    let opens = || {
+        let asked =
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(ssh()));
+        asked
+            .is_ok_and(|output| output.status.success())
+            .then_some(())
+    };
+    lab.journal
+        .until("a login with the authorised key", SOON, opens)
+        .await?;
+    ensure!(
+        lab.cloud_requests("SetDesiredCapacity").len() == 1,
+        "the journal misses a request"
+    );
+    ensure!(
+        lab.cloud_requests("SendSSHPublicKey").len() == 1,
+        "the journal misses a request"
+    );
     lab.was_correct()
 }
 
