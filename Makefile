@@ -27,7 +27,7 @@ bench: setup parts
 lint:
 	@echo '==> lint'
 	cargo fmt --check
-	cargo lint --features fleetling-lab/stories
+	cargo clippy --workspace --all-targets --features fleetling-lab/stories -- -D warnings
 
 build:
 	@echo '==> the manager'
