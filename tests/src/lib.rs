@@ -1,1 +1,25 @@
-//! Lab.
+//! The lab: a GitLab, an AWS and instances on real sockets, with real parts wherever one exists.
+//!
+//! ```text
+//! Lab ── gitlab     coordinator: the job API and git over HTTP, ours, strict
+//!     ├─ cloud      moto with signature checking on, in a process of its own
+//!     ├─ instances  a container with sshd and Docker Engine for each instance the cloud starts
+//!     ├─ manager    `fleetling run` as a subprocess, with its files
+//!     └─ journal    everything that happened, in order: what stories assert and the demo shows
+//! ```
+//!
+//! Each lab has a network, a label and a folder of its own, and a reaper process that removes them however the lab ends.
+
+pub mod cloud;
+pub mod coordinator;
+pub mod instances;
+pub mod journal;
+pub mod lab;
+pub mod manager;
+mod run;
+
+pub use coordinator::job::Job;
+pub use coordinator::{Coordinator, JobId};
+pub use journal::{Fact, Journal};
+pub use lab::Lab;
+pub use manager::{Configuration, Manager};

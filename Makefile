@@ -1,0 +1,70 @@
+# demo: the main job for real     test: every test, the lab's stories included     bench: medians from one run
+# plugins: the providers          lint: format and clippy                          setup: what the lab needs
+
+SHARE := target/share/fleetling
+# Unlike the machine's triple, always named: proc macros are then not built with the flags of a static binary.
+STATIC := x86_64-unknown-linux-gnu
+
+.PHONY: demo test plugins bench lint setup build parts helper helper-image images-trixie
+
+demo: setup parts build
+	@echo '==> demo'
+	@cargo build --quiet -p fleetling-lab --bin demo
+	@target/debug/demo
+
+# The fast tests first: they need neither Docker nor network.
+test: setup parts build
+	@echo '==> fast tests'
+	cargo test
+	cargo test -p fleetling-plugin-sdk -p fleeting-plugin-aws
+	@echo '==> stories'
+	cargo test -p fleetling-lab --features stories -- --test-threads=1
+
+bench: setup parts
+	@echo '==> bench'
+	cargo bench -p fleetling
+
+lint:
+	@echo '==> lint'
+	cargo fmt --check
+	cargo clippy --workspace --all-targets --features fleetling-lab/stories -- -D warnings
+
+build:
+	@echo '==> the manager'
+	@cargo build -p fleetling
+
+# What stands beside the binary in an installation.
+parts: plugins helper helper-image
+
+plugins:
+	@echo '==> plugins'
+	@plugins/tools/wasm-target.sh
+	@cargo build --quiet -p fleeting-plugin-aws --target wasm32-wasip2 --profile plugin
+	@mkdir -p $(SHARE)/plugins
+	@install -m 644 target/wasm32-wasip2/plugin/fleeting_plugin_aws.wasm $(SHARE)/plugins/fleeting-plugin-aws.wasm
+	@printf '[[plugin]]\nname = "aws"\nsha256 = "%s"\n' \
+	  "$$(sha256sum $(SHARE)/plugins/fleeting-plugin-aws.wasm | cut -d' ' -f1)" >$(SHARE)/shipped.toml
+
+helper:
+	@echo '==> the helper'
+	@mkdir -p $(SHARE)
+	@RUSTFLAGS='-C target-feature=+crt-static' cargo build --quiet -p fleetling-helper --profile helper --target $(STATIC)
+	@install -m 755 target/$(STATIC)/helper/fleetling-helper $(SHARE)/helper-x86_64
+
+# Built under Debian's name for the architecture, installed under the kernel's.
+helper-image:
+	@echo '==> the helper image'
+	@host/helper/image/build.sh target/helper-image
+	@for part in tar.gz id; do install -m 644 target/helper-image/helper-image-amd64.$$part $(SHARE)/helper-image-x86_64.$$part; done
+
+# Idempotent; a second run needs no network.
+setup:
+	@echo '==> setup'
+	@tests/setup/tools.sh
+	@tests/setup/engine.sh
+	@tests/setup/moto.sh
+	@tests/setup/images.sh
+
+# Instances on Debian 13; then FLEETLING_LAB_INSTANCE=trixie make test
+images-trixie: setup
+	@tests/setup/images.sh trixie

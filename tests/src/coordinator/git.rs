@@ -1,0 +1,204 @@
+//! The project's git repository, served by git itself over HTTP to whoever holds the token of a running job.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use tokio::io::AsyncWriteExt;
+
+use super::Shared;
+use super::ledger::JobState;
+
+pub(super) const PROJECT: &str = "group/project";
+pub(super) const PIPELINE: u64 = 7001;
+
+pub(super) struct Repository {
+    root: PathBuf,
+    /// The commit every job is for.
+    pub(super) head: String,
+}
+
+impl Repository {
+    pub(super) fn create(dir: &Path) -> Result<Self> {
+        let root = dir.join("git");
+        let work = dir.join("git-work");
+        let bare = root.join(format!("{PROJECT}.git"));
+        std::fs::create_dir_all(&work)?;
+        std::fs::create_dir_all(&bare)?;
+        let pipeline = format!("refs/pipelines/{PIPELINE}");
+        git(&work, &["init", "--quiet", "--initial-branch=main"])?;
+        std::fs::write(work.join("README.md"), "The lab's project.\n")?;
+        std::fs::create_dir_all(work.join("bin"))?;
+        std::fs::write(
+            work.join("bin/greet"),
+            "#!/bin/sh\necho \"greetings from the sources\"\n",
+        )?;
+        git(&work, &["add", "."])?;
+        git(&work, &["update-index", "--chmod=+x", "bin/greet"])?;
+        git(&work, &["commit", "--quiet", "-m", "Begin"])?;
+        std::fs::write(work.join("CHANGES"), "second\n")?;
+        git(&work, &["add", "."])?;
+        git(&work, &["commit", "--quiet", "-m", "Go on"])?;
+        let head = git(&work, &["rev-parse", "HEAD"])?;
+        git(
+            &bare,
+            &["init", "--quiet", "--bare", "--initial-branch=main"],
+        )?;
+        let target = bare.to_string_lossy().into_owned();
+        let to_pipeline = format!("HEAD:{pipeline}");
+        git(
+            &work,
+            &[
+                "push",
+                "--quiet",
+                &target,
+                "HEAD:refs/heads/main",
+                &to_pipeline,
+            ],
+        )?;
+        Ok(Self { root, head })
+    }
+}
+
+fn git(dir: &Path, arguments: &[&str]) -> Result<String> {
+    let output = Command::new("git")
+        .current_dir(dir)
+        .args([
+            "-c",
+            "user.name=Lab",
+            "-c",
+            "user.email=lab@example.invalid",
+        ])
+        .args(arguments)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_SYSTEM", "/dev/null")
+        .output()
+        .context("git cannot be run; `make setup` installs it")?;
+    if !output.status.success() {
+        bail!(
+            "git {}: {}",
+            arguments[0],
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Everything that is not the job API: git's three requests, and 404 for the rest.
+pub(super) async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    if !path.starts_with(&format!("/{PROJECT}.git/")) {
+        if path.starts_with("/api/") {
+            shared.violation(format!("{} {path} is no part of the job API", parts.method));
+        }
+        return (StatusCode::NOT_FOUND, "404 Not Found").into_response();
+    }
+    // `Gitlab::Auth#build_access_token_check`: the token of a running job, and no other.
+    if !is_running_job(&shared, &parts.headers) {
+        let ask = [(header::WWW_AUTHENTICATE, "Basic realm=\"GitLab\"")];
+        return (StatusCode::UNAUTHORIZED, ask, "HTTP Basic: Access denied\n").into_response();
+    }
+    let Ok(body) = axum::body::to_bytes(body, 64 << 20).await else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    match http_backend(&shared.repository.root, &parts, &body).await {
+        Ok(response) => response,
+        Err(problem) => {
+            shared.violation(format!("the lab's git failed: {problem:#}"));
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+fn is_running_job(shared: &Shared, headers: &HeaderMap) -> bool {
+    let login = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Basic "))
+        .and_then(|encoded| {
+            base64::engine::general_purpose::STANDARD
+                .decode(encoded)
+                .ok()
+        })
+        .and_then(|login| String::from_utf8(login).ok());
+    let Some(token) = login
+        .as_deref()
+        .and_then(|l| l.strip_prefix("gitlab-ci-token:"))
+    else {
+        return false;
+    };
+    let mut ledger = shared.ledger();
+    let id = ledger
+        .jobs()
+        .iter()
+        .find(|job| job.token == token && job.state == JobState::Running)
+        .map(|job| job.id);
+    match id.and_then(|id| ledger.job_mut(id)) {
+        Some(job) => {
+            job.fetches += 1;
+            true
+        }
+        None => false,
+    }
+}
+
+/// `git http-backend`, by the rules of CGI.
+async fn http_backend(
+    root: &Path,
+    parts: &axum::http::request::Parts,
+    body: &Bytes,
+) -> Result<Response> {
+    let text = |name: header::HeaderName| {
+        let value = parts
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    let mut child = tokio::process::Command::new("git")
+        .arg("http-backend")
+        .env("GIT_PROJECT_ROOT", root)
+        .env("GIT_HTTP_EXPORT_ALL", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("REQUEST_METHOD", parts.method.as_str())
+        .env("PATH_INFO", parts.uri.path())
+        .env("QUERY_STRING", parts.uri.query().unwrap_or_default())
+        .env("CONTENT_TYPE", text(header::CONTENT_TYPE))
+        .env("HTTP_CONTENT_ENCODING", text(header::CONTENT_ENCODING))
+        .env(
+            "GIT_PROTOCOL",
+            text(header::HeaderName::from_static("git-protocol")),
+        )
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("git http-backend cannot be run")?;
+    let mut input = child.stdin.take().context("it has no input")?;
+    let body = body.clone();
+    // Beside reading its output: a pipe holds 64 KiB.
+    let feed = tokio::spawn(async move { input.write_all(&body).await });
+    let output = child.wait_with_output().await?;
+    feed.await??;
+
+    let split = output
+        .stdout
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .context("it sent no header")?;
+    let mut response = Response::builder();
+    for line in String::from_utf8_lossy(&output.stdout[..split]).lines() {
+        let (name, value) = line.split_once(": ").context("a header without a value")?;
+        response = match name {
+            "Status" => response.status(value.split(' ').next().unwrap_or("500")),
+            _ => response.header(name, value),
+        };
+    }
+    Ok(response.body(Body::from(output.stdout[split + 4..].to_vec()))?)
+}

@@ -1,0 +1,118 @@
+//! The whole lab, ready for a manager: GitLab, cloud, registry and instances on a network of their own.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+use crate::cloud::Cloud;
+use crate::coordinator::Coordinator;
+use crate::instances::{Instances, REGISTRY_HOST, Site};
+use crate::journal::{Fact, Journal};
+use crate::manager::{Configuration, Manager};
+use crate::run::Run;
+
+/// Fields are dropped in this order: services first, then the run and with it everything on disk and in Docker.
+pub struct Lab {
+    pub gitlab: Coordinator,
+    pub cloud: Arc<Cloud>,
+    pub instances: Instances,
+    pub journal: Journal,
+    run: Run,
+}
+
+impl Lab {
+    /// With the Debian 12 instances, or those that `FLEETLING_LAB_INSTANCE` names (`bookworm`, `trixie`).
+    pub async fn start() -> Result<Self> {
+        let suite =
+            std::env::var("FLEETLING_LAB_INSTANCE").unwrap_or_else(|_| "bookworm".to_owned());
+        let journal = Journal::default();
+        let run = tokio::task::spawn_blocking(Run::start).await??;
+        let gateway = run.host(1);
+        let site = Arc::new(Site::of(&run, &format!("fleetling-lab/instance:{suite}"))?);
+        let range = run.range();
+        let (gitlab, registry, cloud) = tokio::join!(
+            Coordinator::start(IpAddr::V4(gateway), &run.dir, journal.clone()),
+            site.start_registry(run.host(REGISTRY_HOST)),
+            Cloud::start(gateway, &range, &run.dir, journal.clone()),
+        );
+        registry?;
+        let (cloud, happenings) = cloud?;
+        let cloud = Arc::new(cloud);
+        let instances =
+            Instances::follow(site, Arc::downgrade(&cloud), happenings, journal.clone());
+        Ok(Self {
+            gitlab: gitlab?,
+            cloud,
+            instances,
+            journal,
+            run,
+        })
+    }
+
+    /// The documented configuration with this lab's url, token and paths.
+    pub fn configuration(&self) -> Configuration {
+        Configuration::documented(&self.gitlab, &self.cloud.access)
+    }
+
+    /// Writes the manager's files and starts `fleetling run`.
+    pub fn start_manager(&self, configuration: &Configuration) -> Result<Manager> {
+        let home = self.home();
+        configuration.write(&home)?;
+        Manager::run(&home, &self.run.dir.join("pids"), self.journal.clone())
+    }
+
+    /// Where config.toml, plugins.toml, the AWS files and the manager's state are; survives the manager.
+    pub fn home(&self) -> PathBuf {
+        self.run.dir.join("manager")
+    }
+
+    /// Actions the cloud was asked for, with parameters and status, in order.
+    pub fn cloud_requests(&self, action: &str) -> Vec<(serde_json::Value, u16)> {
+        let entries = self.journal.entries().into_iter();
+        entries
+            .filter_map(|entry| match entry.fact {
+                Fact::CloudAsked {
+                    action: asked,
+                    parameters,
+                    status,
+                } if asked == action => Some((parameters, status)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Instances of the cloud that have not ended.
+    pub fn living(&self) -> Vec<String> {
+        let mut living = Vec::new();
+        for entry in self.journal.entries() {
+            match entry.fact {
+                Fact::InstanceLaunched(id) => living.push(id),
+                Fact::InstanceEnded(id) => living.retain(|living| *living != id),
+                _ => {}
+            }
+        }
+        living
+    }
+
+    /// Every instance the cloud ever launched.
+    pub fn launched(&self) -> Vec<String> {
+        let entries = self.journal.entries().into_iter();
+        entries
+            .filter_map(|entry| match entry.fact {
+                Fact::InstanceLaunched(id) => Some(id),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The end of every story: the manager did nothing that GitLab would refuse or wonder about.
+    pub fn was_correct(&self) -> Result<()> {
+        let violations = self.gitlab.violations();
+        if !violations.is_empty() {
+            bail!("GitLab would not like this:\n  {}", violations.join("\n  "));
+        }
+        Ok(())
+    }
+}

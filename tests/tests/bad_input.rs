@@ -1,0 +1,219 @@
+//! Bad input: each kind is told apart, says what is wrong, where, and what next, and loses nothing.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use fleetling_lab::coordinator::JobState;
+use fleetling_lab::{Configuration, Job, Lab, Manager};
+use serde_json::json;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Starts the manager with `edit` applied and waits for a line with all of `words`.
+async fn refused(
+    edit: impl FnOnce(Configuration) -> Configuration,
+    words: &[&str],
+) -> Result<(Lab, Manager)> {
+    let lab = Lab::start().await?;
+    let manager = lab.start_manager(&edit(lab.configuration().idle_count(1).max_instances(2)))?;
+    manager.says(words, SOON).await?;
+    Ok((lab, manager))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_config_file() -> Result<()> {
+    let lab = Lab::start().await?;
+    let home = lab.home();
+    std::fs::create_dir_all(&home)?;
+    let missing = home.join("missing.toml");
+    let arguments = ["run", "--config", &missing.to_string_lossy()];
+    let mut manager = Manager::command(&arguments, &home, &home.join("pids"), lab.journal.clone())?;
+    ensure!(
+        !manager.ended(SOON).await?.success(),
+        "it ended well without a config file"
+    );
+    manager.says(&["missing.toml"], SOON).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_toml_syntax_error_ends_the_start_and_names_the_line() -> Result<()> {
+    let edit = |c: Configuration| c.replace("concurrent = 10", "concurrent = = 10");
+    let (_lab, mut manager) = refused(edit, &["config.toml"]).await?;
+    ensure!(!manager.ended(SOON).await?.success(), "{}", manager.said());
+    ensure!(
+        manager.said().contains(":1:") || manager.said().contains("line 1"),
+        "{}",
+        manager.said()
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_type_names_the_key() -> Result<()> {
+    let edit = |c: Configuration| {
+        c.replace(
+            "capacity_per_instance = 1",
+            "capacity_per_instance = \"one\"",
+        )
+    };
+    refused(edit, &["capacity_per_instance"]).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_plugin_says_where_it_was_looked_for() -> Result<()> {
+    let edit = |c: Configuration| c.replace("fleeting-plugin-aws", "fleeting-plugin-nowhere");
+    let (_lab, manager) = refused(edit, &["fleeting-plugin-nowhere"]).await?;
+    ensure!(
+        manager.said().contains("plugins"),
+        "no place is named:\n{}",
+        manager.said()
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_is_no_component_is_named() -> Result<()> {
+    let lab = Lab::start().await?;
+    std::fs::create_dir_all(lab.home())?;
+    let file = lab.home().join("broken.wasm");
+    std::fs::write(&file, "this is not WebAssembly")?;
+    let path = file.to_string_lossy().into_owned();
+    let configuration = lab
+        .configuration()
+        .replace("\"fleeting-plugin-aws\"", &format!("\"{path}\""));
+    let manager = lab.start_manager(&configuration)?;
+    manager.says(&["broken"], SOON).await?;
+    ensure!(manager.said().contains("component"), "{}", manager.said());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_group_is_named() -> Result<()> {
+    let edit = |c: Configuration| c.replace("my-docker-asg", "no-such-asg");
+    refused(edit, &["no-such-asg", "not-found"]).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_runners_on_one_group_are_refused() -> Result<()> {
+    let edit = |mut c: Configuration| {
+        let runner = c
+            .config
+            .find("[[runners]]")
+            .map(|at| c.config[at..].to_owned())
+            .unwrap_or_default();
+        c.config
+            .push_str(&runner.replace("instance autoscaler example", "the second"));
+        c
+    };
+    refused(edit, &["my-docker-asg", "the second"])
+        .await
+        .map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_does_not_exist_is_an_image_pull_failure() -> Result<()> {
+    let lab = Lab::start().await?;
+    let _manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
+    let id = lab.gitlab.queue(
+        Job::named("no image")
+            .image("nobody/has-this:latest")
+            .without_sources(),
+    );
+    let job = &lab.gitlab.ended(&[id], 3 * SOON).await?[0];
+    ensure!(
+        job.failure_reason.as_deref() == Some("image_pull_failure"),
+        "{:?}\n{}",
+        job.failure_reason,
+        job.log()
+    );
+    ensure!(job.log().contains("nobody/has-this"), "{}", job.log());
+    lab.was_correct()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_gitlab_is_named_and_the_manager_stays() -> Result<()> {
+    let lab = Lab::start().await?;
+    // Port 9 of the lab's gateway: nobody listens there.
+    let nobody = lab
+        .gitlab
+        .url()
+        .rsplit_once(':')
+        .map(|(host, _)| format!("{host}:9"))
+        .unwrap_or_default();
+    let configuration = lab
+        .configuration()
+        .idle_count(1)
+        .max_instances(2)
+        .replace(lab.gitlab.url(), &nobody);
+    let mut manager = lab.start_manager(&configuration)?;
+    manager.says(&[&nobody], SOON).await?;
+    ensure!(manager.is_running(), "{}", manager.said());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_token_is_said_and_the_manager_stays() -> Result<()> {
+    let lab = Lab::start().await?;
+    lab.gitlab.forget_runner();
+    let configuration = lab
+        .configuration()
+        .replace(&lab.gitlab.runner_token(), "glrt-an-old-token");
+    let mut manager = lab.start_manager(&configuration.idle_count(1).max_instances(2))?;
+    manager.says(&["403"], SOON).await?;
+    ensure!(manager.is_running(), "{}", manager.said());
+    ensure!(
+        !manager.said().contains("glrt-an-old-token"),
+        "the token is in the log"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unwritable_state_directory_is_fatal_only_when_state_was_asked_for() -> Result<()> {
+    let asked = "\n    [runners.autoscaler.state_storage]\n      enabled = true\n      dir = \"/proc/nobody-writes-here\"\n";
+    let edit = |mut c: Configuration| {
+        c.config.push_str(asked);
+        c
+    };
+    let (_lab, mut manager) = refused(edit, &["/proc/nobody-writes-here"]).await?;
+    ensure!(!manager.ended(SOON).await?.success(), "{}", manager.said());
+
+    let default = |mut c: Configuration| {
+        c.config
+            .push_str(&asked.replace("      enabled = true\n", ""));
+        c
+    };
+    let (_lab, mut manager) = refused(default, &["/proc/nobody-writes-here"]).await?;
+    ensure!(manager.is_running(), "{}", manager.said());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_job_that_cannot_be_honoured_fail_it_at_once_by_name() -> Result<()> {
+    let lab = Lab::start().await?;
+    let _manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
+    let parts = [
+        ("services", json!([{"name": "postgres:16"}])),
+        (
+            "artifacts",
+            json!([{"name": "out", "paths": ["out/"], "when": "on_success"}]),
+        ),
+        (
+            "secrets",
+            json!({"TOKEN": {"vault": {"path": "a", "field": "b"}}}),
+        ),
+    ];
+    for (part, value) in parts {
+        let id = lab
+            .gitlab
+            .queue(Job::named(part).part(part, value).without_sources());
+        let job = &lab.gitlab.ended(&[id], SOON).await?[0];
+        ensure!(job.state == JobState::Failed, "{part}: {}", job.state);
+        ensure!(
+            job.log().contains(part),
+            "{part} is not named:\n{}",
+            job.log()
+        );
+    }
+    lab.was_correct()
+}
