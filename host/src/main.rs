@@ -1,10 +1,126 @@
-//! Parses the command line, installs the TLS provider and logging, calls one function, turns its error into an exit code.
+//! Parses the command line, loads the configuration, starts logging, calls one function, turns its error into an exit code.
 
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use clap::Parser;
-use fleetling::cli::{Cli, dispatch};
+use anyhow::Context as _;
+use clap::Parser as _;
+use fleetling::app::{self, RunOptions};
+use fleetling::cli::{self, Cli, Command, Common, ConfigCommand, LogFormat, LogLevel, PluginCommand};
+use fleetling::config::{self, lint, places};
+use fleetling::observe::line::Format;
+use fleetling::observe::metrics::Metrics;
+use fleetling::observe::telemetry;
+use tracing::Level;
 
 fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    match dispatch(Cli::parse()) {
+        Ok(code) => code,
+        Err(problem) => {
+            eprintln!("fleetling: {problem:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { common, command } = cli;
+    match command {
+        Command::Run(run) => serve(&common, run),
+        Command::Verify(verify) => {
+            let loaded = load(&config_path(&common)?)?;
+            start_logging(&common, &loaded.config)?;
+            let known = runtime()?.block_on(app::verify(&loaded.config, verify.name.as_deref()))?;
+            Ok(if known { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::List => {
+            let loaded = load(&config_path(&common)?)?;
+            print(app::list(&loaded.config).as_bytes())
+        }
+        Command::Config(ConfigCommand::Lint) => {
+            let path = config_path(&common)?;
+            let (text, clean) = lint::lint(&path, &config::load(&path, variable));
+            print(text.as_bytes())?;
+            Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Plugin(PluginCommand::List) => {
+            print(app::plugins(&common.plugin_dirs, &config_path(&common)?)?.as_bytes())
+        }
+        Command::Completion { shell } => print(&cli::completion(shell)),
+    }
+}
+
+fn serve(common: &Common, run: cli::Run) -> anyhow::Result<ExitCode> {
+    if let Some(folder) = &run.working_directory {
+        std::env::set_current_dir(folder)
+            .with_context(|| format!("could not change to {}", folder.display()))?;
+    }
+    let loaded = load(&config_path(common)?)?;
+    let metrics = start_logging(common, &loaded.config)?;
+    for option in run.without_effect() {
+        tracing::warn!(option, "option has no effect");
+    }
+    let options = RunOptions {
+        plugin_dirs: common.plugin_dirs.clone(),
+        listen_address: run.listen_address.or_else(|| loaded.config.listen_address.clone()),
+        metrics,
+    };
+    runtime()?.block_on(app::run(options, loaded))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn config_path(common: &Common) -> anyhow::Result<PathBuf> {
+    let home = std::env::home_dir();
+    let is_root = std::fs::metadata("/proc/self")
+        .is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
+    Ok(places::find(common.config.clone(), is_root, home.as_deref(), Path::exists)?)
+}
+
+fn load(path: &Path) -> anyhow::Result<config::Loaded> {
+    Ok(config::load(path, variable)?)
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The command line's word, then the configuration's, then `info` and GitLab Runner's own look.
+fn start_logging(
+    common: &Common,
+    config: &config::usable::Config,
+) -> anyhow::Result<Arc<Metrics>> {
+    let level = match common.level() {
+        Some(LogLevel::Error) => Level::ERROR,
+        Some(LogLevel::Warning) => Level::WARN,
+        Some(LogLevel::Info) => Level::INFO,
+        Some(LogLevel::Debug) => Level::DEBUG,
+        Some(LogLevel::Trace) => Level::TRACE,
+        None => config.log_level.as_deref().map_or(Level::INFO, telemetry::level_named),
+    };
+    let format = match common.log_format {
+        Some(LogFormat::Runner) => Format::named(Some("runner")),
+        Some(LogFormat::Text) => Format::named(Some("text")),
+        Some(LogFormat::Json) => Format::named(Some("json")),
+        None => Format::named(config.log_format.as_deref()),
+    };
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    telemetry::start(level, format, &metrics)?;
+    Ok(metrics)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the async runtime did not start")
+}
+
+fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
+    match std::io::stdout().write_all(text) {
+        // Who stops reading, as `head` does, has read enough.
+        Err(problem) if problem.kind() != std::io::ErrorKind::BrokenPipe => Err(problem.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }

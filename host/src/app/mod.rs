@@ -10,10 +10,12 @@
 
 mod claims;
 mod job;
+mod look;
 mod numbers;
 mod places;
 mod run;
 mod runner;
 mod shutdown;
 
+pub use look::{list, plugins, verify};
 pub use run::{RunOptions, run};

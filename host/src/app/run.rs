@@ -17,16 +17,17 @@ use crate::coordinator::identity::SystemId;
 use crate::coordinator::pending::{self, JobRecord};
 use crate::coordinator::trace;
 use crate::job::ManagerIdentity;
+use crate::observe::metrics::Metrics;
 use crate::plugin::platform::Platform;
 use crate::store::Store;
 
 /// What the command line decided.
-#[derive(Clone, Debug)]
 pub struct RunOptions {
-    pub config: PathBuf,
     /// Before every other place plugins are looked for in.
     pub plugin_dirs: Vec<PathBuf>,
+    /// Where metrics are served; nowhere without it.
     pub listen_address: Option<String>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// What all runners of this process share.
@@ -121,7 +122,7 @@ impl Process {
         Ok(Self {
             identity: Arc::new(ManagerIdentity {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                revision: REVISION.to_owned(),
+                revision: option_env!("FLEETLING_REVISION").unwrap_or("development").to_owned(),
                 system_id: identified.id.to_string(),
                 hostname: hostname(),
             }),
@@ -136,6 +137,11 @@ impl Process {
             shutdown,
         })
     }
+}
+
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
 }
 
 /// Tells GitLab of jobs that ran when the last process ended without its farewell.

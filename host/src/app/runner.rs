@@ -11,6 +11,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
@@ -28,8 +30,7 @@ use crate::docker::readiness::Readiness;
 use crate::fleet::connector::{Connector, Identity, Target};
 use crate::fleet::group::ProviderSettings;
 use crate::plugin::platform::LoadRequest;
-use crate::scaler::{Reservation, Scaler, ScalerOptions};
-use secrecy::ExposeSecret as _;
+use crate::scaler::{Scaler, ScalerOptions};
 
 /// Between two tries to learn a runner's ID.
 const VERIFY_PAUSE: Duration = Duration::from_secs(5);
@@ -86,7 +87,7 @@ async fn start(process: Arc<Process>, runner: usable::Runner) -> anyhow::Result<
 
     let autoscaler = &runner.autoscaler;
     let connector = &autoscaler.connector;
-    let identity = Identity::chosen(&process.store, &key, connector)?;
+    let identity = Identity::chosen(connector, &process.store, &key)?;
     let settings = ProviderSettings {
         os: connector.os.clone(),
         arch: connector.arch.clone(),
@@ -116,7 +117,8 @@ async fn start(process: Arc<Process>, runner: usable::Runner) -> anyhow::Result<
         data: process.data_dir.clone(),
         system_id: process.system_id.to_string(),
     };
-    let (scaler, task) = Scaler::start(ScalerOptions {
+    // The task ends with `drain`, which waits for it.
+    let (scaler, _task) = Scaler::start(ScalerOptions {
         group: process.claims.guard(provider, runner.index, &runner.name),
         preparation: Arc::new(readiness),
         autoscaler: autoscaler.clone(),
@@ -124,7 +126,6 @@ async fn start(process: Arc<Process>, runner: usable::Runner) -> anyhow::Result<
         key,
         adopt: autoscaler.state_storage.enabled != Some(false),
     })?;
-    process.tasks.track_future(task);
     info!(runner = runner.name, id, "runner started");
     Ok(Serving {
         limit: (runner.limit > 0).then(|| Arc::new(Semaphore::new(runner.limit as usize))),
@@ -150,7 +151,7 @@ async fn learn_id(process: &Process, runner: &usable::Runner, client: &Client) -
     if let Some(id) = runner.id {
         return id;
     }
-    let name = store::name_of(&[runner.url.as_str(), runner.token.expose_secret()]);
+    let name = identity_digest(runner);
     match process.store.read_plain(RUNNER_IDS, &name) {
         Ok(Some(bytes)) => {
             if let Some(id) = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok()) {
@@ -184,6 +185,16 @@ async fn learn_id(process: &Process, runner: &usable::Runner, client: &Client) -
         }
         tokio::time::sleep(VERIFY_PAUSE).await;
     }
+}
+
+/// Names a runner whose ID is unknown, without telling its token.
+fn identity_digest(runner: &usable::Runner) -> String {
+    let digest = Sha256::new()
+        .chain_update(runner.url.as_str())
+        .chain_update([0])
+        .chain_update(runner.token.expose_secret())
+        .finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Takes jobs until draining, waits for them to end, closes the group.

@@ -77,6 +77,15 @@ pub enum Shell {
     Bash,
 }
 
+impl Shell {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sh => "sh",
+            Self::Bash => "bash",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PullPolicy {
     Always,

@@ -12,6 +12,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::coordinator::log::Log;
 use crate::docker::stage::{Notes, Output, Stream};
 
 use super::lines;
@@ -25,6 +26,12 @@ pub const SCRIPTS: u8 = 1;
 pub trait JobLog: Send + Sync + 'static {
     /// A stream of the log, [`MANAGER`] or [`SCRIPTS`]; masking and timestamps are the log's affair.
     fn output(&self, stream: u8) -> Arc<dyn Output>;
+}
+
+impl JobLog for Log {
+    fn output(&self, stream: u8) -> Arc<dyn Output> {
+        Self::output(self, stream)
+    }
 }
 
 /// One strand of a job's log, shown at once or held until it may be shown.
