@@ -179,7 +179,10 @@ impl secrets::Host for Sandbox {
         let secrets = self.tenant().secrets();
         let read = tokio::task::spawn_blocking(move || secrets.read(&name)).await?;
         Ok(read.map_err(|problem| match problem {
-            SecretProblem::NotGranted(name) => secrets::SecretProblem::NotGranted(name),
+            SecretProblem::NotGranted(name) => {
+                self.tenant().egress.secret_denied(&name);
+                secrets::SecretProblem::NotGranted(name)
+            }
             SecretProblem::Unreadable(why) => secrets::SecretProblem::Unreadable(why),
         }))
     }

@@ -145,7 +145,7 @@ impl Egress {
             Ok(Err(problem)) => return Err(self.failed(&target, &problem)),
             Ok(Ok(response)) => response,
         };
-        self.count(&target, |count| {
+        self.count(&target.to_string(), |count| {
             count.sent += 1;
             count.is_denied = false;
         });
@@ -192,7 +192,7 @@ impl Egress {
     /// One line a host until it is reached or the grants change: a plugin that tries every second floods nothing.
     fn denied(&self, target: &Target, denial: &Denial) -> Error {
         let mut is_news = false;
-        self.count(target, |count| {
+        self.count(&target.to_string(), |count| {
             is_news = !count.is_denied;
             count.denied += 1;
             count.is_denied = true;
@@ -211,6 +211,24 @@ impl Egress {
             }
         }
         Error::HttpRequestDenied
+    }
+
+    /// A secret asked for and not granted, told like a host: without it no request would ever be made.
+    pub fn secret_denied(&self, name: &str) {
+        let mut is_news = false;
+        self.count(&format!("secret {name}"), |count| {
+            is_news = !count.is_denied;
+            count.denied += 1;
+            count.is_denied = true;
+        });
+        if is_news {
+            let (plugin, group, file) = (&self.plugin, &self.group, self.grants_file.display());
+            let builtin = self.no_built_in.as_deref().unwrap_or_default();
+            warn!(
+                %plugin, %group, builtin,
+                "secret denied; to allow it, add under [{plugin}] in {file}: secret.{name:?} = {{ file = \"…\" }}"
+            );
+        }
     }
 
     fn failed(&self, target: &Target, problem: &reqwest::Error) -> Error {
@@ -244,15 +262,11 @@ impl Egress {
         }
     }
 
-    fn count(&self, target: &Target, change: impl FnOnce(&mut HostCount)) {
+    fn count(&self, host: &str, change: impl FnOnce(&mut HostCount)) {
         let mut hosts = lock(&self.hosts);
-        let host = target.to_string();
-        let host = if hosts.len() < HOSTS_COUNTED || hosts.contains_key(&host) {
-            host
-        } else {
-            "other hosts".to_owned()
-        };
-        change(hosts.entry(host).or_default());
+        let is_counted = hosts.len() < HOSTS_COUNTED || hosts.contains_key(host);
+        let host = if is_counted { host } else { "other hosts" };
+        change(hosts.entry(host.to_owned()).or_default());
     }
 }
 

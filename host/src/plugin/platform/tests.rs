@@ -338,6 +338,10 @@ async fn grants_apply_live_and_every_change_is_counted() {
     let actor = house.load_as("aws", &bytes).await.expect("it loads");
     let mut granted = actor.granted();
     assert!(matches!(actor.update().await, Err(CallFailure::Refused(_))));
+    let [(asked, count)] = &actor.requests()[..] else {
+        panic!("it asked for one secret");
+    };
+    assert_eq!((asked.as_str(), count.denied), ("secret token", 1));
 
     let counts = async |granted: &mut watch::Receiver<u64>| {
         let changed = tokio::time::timeout(Duration::from_secs(10), granted.changed());
