@@ -8,7 +8,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser as _;
 use fleetling::app::{self, RunOptions};
-use fleetling::cli::{self, Cli, Command, Common, ConfigCommand, LogFormat, LogLevel, PluginCommand};
+use fleetling::cli::{
+    self, Cli, Command, Common, ConfigCommand, LogFormat, LogLevel, PluginCommand,
+};
 use fleetling::config::{self, lint, places};
 use fleetling::observe::line::Format;
 use fleetling::observe::metrics::Metrics;
@@ -33,7 +35,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let loaded = load(&config_path(&common)?)?;
             start_logging(&common, &loaded.config)?;
             let known = runtime()?.block_on(app::verify(&loaded.config, verify.name.as_deref()))?;
-            Ok(if known { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(if known {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }
         Command::List => {
             let loaded = load(&config_path(&common)?)?;
@@ -43,7 +49,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let path = config_path(&common)?;
             let (text, clean) = lint::lint(&path, &config::load(&path, variable));
             print(text.as_bytes())?;
-            Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(if clean {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }
         Command::Plugin(PluginCommand::List) => {
             print(app::plugins(&common.plugin_dirs, &config_path(&common)?)?.as_bytes())
@@ -64,7 +74,9 @@ fn serve(common: &Common, run: cli::Run) -> anyhow::Result<ExitCode> {
     }
     let options = RunOptions {
         plugin_dirs: common.plugin_dirs.clone(),
-        listen_address: run.listen_address.or_else(|| loaded.config.listen_address.clone()),
+        listen_address: run
+            .listen_address
+            .or_else(|| loaded.config.listen_address.clone()),
         metrics,
     };
     runtime()?.block_on(app::run(options, loaded))?;
@@ -75,7 +87,12 @@ fn config_path(common: &Common) -> anyhow::Result<PathBuf> {
     let home = std::env::home_dir();
     let is_root = std::fs::metadata("/proc/self")
         .is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
-    Ok(places::find(common.config.clone(), is_root, home.as_deref(), Path::exists)?)
+    Ok(places::find(
+        common.config.clone(),
+        is_root,
+        home.as_deref(),
+        Path::exists,
+    )?)
 }
 
 fn load(path: &Path) -> anyhow::Result<config::Loaded> {
@@ -87,17 +104,17 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// The command line's word, then the configuration's, then `info` and GitLab Runner's own look.
-fn start_logging(
-    common: &Common,
-    config: &config::usable::Config,
-) -> anyhow::Result<Arc<Metrics>> {
+fn start_logging(common: &Common, config: &config::usable::Config) -> anyhow::Result<Arc<Metrics>> {
     let level = match common.level() {
         Some(LogLevel::Error) => Level::ERROR,
         Some(LogLevel::Warning) => Level::WARN,
         Some(LogLevel::Info) => Level::INFO,
         Some(LogLevel::Debug) => Level::DEBUG,
         Some(LogLevel::Trace) => Level::TRACE,
-        None => config.log_level.as_deref().map_or(Level::INFO, telemetry::level_named),
+        None => config
+            .log_level
+            .as_deref()
+            .map_or(Level::INFO, telemetry::level_named),
     };
     let format = match common.log_format {
         Some(LogFormat::Runner) => Format::named(Some("runner")),

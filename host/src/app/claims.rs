@@ -33,8 +33,15 @@ impl Claims {
         index: usize,
         name: &str,
     ) -> Arc<dyn InstanceGroup> {
-        let owner = Owner { index, name: name.to_owned() };
-        Arc::new(Claimed { group, claims: self.clone(), owner })
+        let owner = Owner {
+            index,
+            name: name.to_owned(),
+        };
+        Arc::new(Claimed {
+            group,
+            claims: self.clone(),
+            owner,
+        })
     }
 
     fn claim(&self, group: &str, owner: &Owner) -> Result<(), Problem> {
@@ -70,7 +77,9 @@ struct Claimed {
 impl InstanceGroup for Claimed {
     async fn open(&self) -> Result<Group, CallFailure> {
         let opened = self.group.open().await?;
-        self.claims.claim(&opened.id, &self.owner).map_err(CallFailure::Refused)?;
+        self.claims
+            .claim(&opened.id, &self.owner)
+            .map_err(CallFailure::Refused)?;
         Ok(opened)
     }
 
@@ -110,12 +119,27 @@ mod tests {
     #[test]
     fn the_second_runner_on_a_group_is_refused_and_told_who_has_it() {
         let claims = Claims::default();
-        let first = Owner { index: 0, name: "one".into() };
-        let second = Owner { index: 1, name: "two".into() };
+        let first = Owner {
+            index: 0,
+            name: "one".into(),
+        };
+        let second = Owner {
+            index: 1,
+            name: "two".into(),
+        };
         assert!(claims.claim("aws/eu-west-1/asg", &first).is_ok());
-        assert!(claims.claim("aws/eu-west-1/asg", &first).is_ok(), "opening again is no conflict");
+        assert!(
+            claims.claim("aws/eu-west-1/asg", &first).is_ok(),
+            "opening again is no conflict"
+        );
         assert!(claims.claim("aws/eu-west-1/other", &second).is_ok());
-        let refused = claims.claim("aws/eu-west-1/asg", &second).expect_err("it is taken");
-        assert!(refused.message.contains("[[runners]] \"one\""), "{}", refused.message);
+        let refused = claims
+            .claim("aws/eu-west-1/asg", &second)
+            .expect_err("it is taken");
+        assert!(
+            refused.message.contains("[[runners]] \"one\""),
+            "{}",
+            refused.message
+        );
     }
 }

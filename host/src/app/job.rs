@@ -9,8 +9,8 @@
 //! Invariant: the slot is given back before GitLab has accepted the end, so a slow GitLab never holds a paid instance.
 
 use std::sync::Arc;
-use std::time::Instant;
 
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
@@ -43,7 +43,12 @@ pub(super) async fn run(
         project = payload.job_info.project_id,
         "job received"
     );
-    let timestamps = serving.runner.feature_flags.get("FF_TIMESTAMPS").copied().unwrap_or(true);
+    let timestamps = serving
+        .runner
+        .feature_flags
+        .get("FF_TIMESTAMPS")
+        .copied()
+        .unwrap_or(true);
     let record = JobRecord::new(
         &serving.runner.url,
         &serving.short_token,
@@ -74,7 +79,7 @@ pub(super) async fn run(
         Err(problem) => {
             error!(job = id, %problem, "job has no log and is failed");
             // Without its log no job is worth running; the record makes the next start tell GitLab again.
-            return fail_without_log(&serving, pending).await;
+            return fail_without_log(serving, pending).await;
         }
     };
     let outcome = if canceled {
@@ -85,7 +90,7 @@ pub(super) async fn run(
             message: "canceled before it began".to_owned(),
         }
     } else {
-        carry_out(&serving, work, &trace, reservation, permits).await
+        carry_out(serving, work, &trace, reservation, permits).await
     };
     drop((number, project_number));
     end(trace, pending, outcome).await;
@@ -93,38 +98,29 @@ pub(super) async fn run(
 
 /// The part of a job that holds capacity: from waiting for a slot to giving it back.
 async fn carry_out(
-    serving: &Serving,
+    serving: Arc<Serving>,
     work: Work,
     trace: &Trace,
     reservation: Reservation,
     permits: Permits,
 ) -> Outcome {
     let id = work.payload.id;
-    let started = Instant::now();
-    let mut held: Option<Acquisition<Readiness>> = None;
-    let Ended { outcome, executor_clean } = {
-        let held = &mut held;
-        let acquire = |plan: Plan| async move {
-            let limit = serving.runner.autoscaler.instance_acquire_timeout;
-            let acquired = timeout(limit, serving.scaler.acquire(reservation)).await;
-            let acquisition = acquired
-                .map_err(|_| {
-                    AcquireProblem(format!(
-                        "no instance could be had within instance_acquire_timeout ({limit:?}): {}",
-                        why_none(serving)
-                    ))
-                })?
-                .map_err(|e| AcquireProblem(e.to_string()))?;
-            let (machine, slot) = (acquisition.machine().clone(), acquisition.slot());
-            info!(job = id, instance = %acquisition.instance(), slot, waited = ?started.elapsed(), "slot acquired");
-            *held = Some(acquisition);
-            DockerExecutor::new(machine, slot, plan, serving.runner.docker.clone())
-                .map_err(|e| AcquireProblem(e.to_string()))
-        };
-        let stopping = serving.process.shutdown.stopping().clone();
-        job::run(work, trace.log(), acquire, trace.signals(), stopping).await
+    let (hold, mut held) = oneshot::channel();
+    let waiting = serving.clone();
+    let acquire = move |plan: Plan| async move {
+        let acquisition = acquire(waiting.clone(), reservation).await?;
+        let (machine, slot) = (acquisition.machine().clone(), acquisition.slot());
+        // Nobody to take it means that the job has ended: then the slot goes back at once.
+        let _ = hold.send(acquisition);
+        DockerExecutor::new(machine, slot, plan, waiting.runner.docker.clone())
+            .map_err(|e| AcquireProblem(e.to_string()))
     };
-    if let Some(acquisition) = held {
+    let stopping = serving.process.shutdown.stopping().clone();
+    let Ended {
+        outcome,
+        executor_clean,
+    } = job::run(work, trace.log(), acquire, trace.signals(), stopping).await;
+    if let Ok(acquisition) = held.try_recv() {
         acquisition.release(match executor_clean {
             Ok(()) => Health::Good,
             Err(left) => Health::Retire(format!("cleanup after job {id} failed: {left}")),
@@ -134,11 +130,30 @@ async fn carry_out(
     outcome
 }
 
+/// Waits for a slot, for `instance_acquire_timeout` at most.
+async fn acquire(
+    serving: Arc<Serving>,
+    reservation: Reservation,
+) -> Result<Acquisition<Readiness>, AcquireProblem> {
+    let limit = serving.runner.autoscaler.instance_acquire_timeout;
+    match timeout(limit, serving.scaler.acquire(reservation)).await {
+        Ok(Ok(acquisition)) => Ok(acquisition),
+        Ok(Err(problem)) => Err(AcquireProblem(problem.to_string())),
+        Err(_) => Err(AcquireProblem(format!(
+            "no instance could be had within instance_acquire_timeout ({limit:?}): {}",
+            why_none(&serving)
+        ))),
+    }
+}
+
 /// The fleet's own last word on why there is no slot.
 fn why_none(serving: &Serving) -> String {
     let status = serving.scaler.status();
     let status = status.borrow();
-    let problem = status.problem.clone().or_else(|| status.last_decision.clone());
+    let problem = status
+        .problem
+        .clone()
+        .or_else(|| status.last_decision.clone());
     problem.unwrap_or_else(|| "no decision was taken yet".to_owned())
 }
 
@@ -146,7 +161,8 @@ fn why_none(serving: &Serving) -> String {
 async fn end(trace: Trace, mut pending: PendingJob, outcome: Outcome) {
     let id = pending.record().job.id;
     let sent = trace.bytes_sent();
-    let (report, written) = tokio::join!(trace.finish(outcome.clone()), pending.ended(&outcome, sent));
+    let (report, written) =
+        tokio::join!(trace.finish(outcome.clone()), pending.ended(&outcome, sent));
     if let Err(problem) = written {
         warn!(job = id, %problem, "end of the job was not written");
     }
@@ -154,7 +170,10 @@ async fn end(trace: Trace, mut pending: PendingJob, outcome: Outcome) {
         Report::Accepted => info!(job = id, "end of the job accepted by GitLab"),
         Report::NoLongerWanted => info!(job = id, "GitLab had ended the job itself"),
         Report::GaveUp(why) => {
-            error!(job = id, why, "GitLab was not told how the job ended; the next start tells it");
+            error!(
+                job = id,
+                why, "GitLab was not told how the job ended; the next start tells it"
+            );
             return;
         }
     }
@@ -164,7 +183,7 @@ async fn end(trace: Trace, mut pending: PendingJob, outcome: Outcome) {
 }
 
 /// A log that cannot be kept: the one update says so.
-async fn fail_without_log(serving: &Serving, pending: PendingJob) {
+async fn fail_without_log(serving: Arc<Serving>, pending: PendingJob) {
     let key = JobKey::from(&pending.record().job);
     let update = Update {
         state: JobState::Failed,
@@ -173,7 +192,10 @@ async fn fail_without_log(serving: &Serving, pending: PendingJob) {
     };
     match serving.client.update(&key, &update).await.verdict {
         Updated::Failed(why) => {
-            warn!(job = key.id, why, "failure was not told; the next start tells it");
+            warn!(
+                job = key.id,
+                why, "failure was not told; the next start tells it"
+            );
         }
         _ => {
             if let Err(problem) = pending.done().await {
@@ -193,7 +215,10 @@ fn open_trace(
     // A payload that is refused prints no variable.
     let prepared = plan::prepare(work).ok();
     let masks = Masks {
-        phrases: prepared.as_ref().map(|p| p.variables.masked()).unwrap_or_default(),
+        phrases: prepared
+            .as_ref()
+            .map(|p| p.variables.masked())
+            .unwrap_or_default(),
         prefixes: payload.features.token_mask_prefixes.clone(),
     };
     let options = TraceOptions {

@@ -73,14 +73,23 @@ pub fn plugins(given: &[PathBuf], config: &Path) -> anyhow::Result<String> {
             PluginState::Loaded => "loaded",
             PluginState::Failed => "failed",
         };
-        let digest = entry.digest.map_or_else(|| "-".to_owned(), |digest| digest.to_string());
-        let _ = writeln!(out, "{}\t{state}\t{}\tsha256 {digest}", entry.name, entry.path.display());
+        let digest = entry
+            .digest
+            .map_or_else(|| "-".to_owned(), |digest| digest.to_string());
+        let _ = writeln!(
+            out,
+            "{}\t{state}\t{}\tsha256 {digest}",
+            entry.name,
+            entry.path.display()
+        );
         if let Some(problem) = entry.last_error {
             let _ = writeln!(out, "  {problem}");
         }
     }
     if out.is_empty() {
-        out.push_str("no plugin was found; next: put a .wasm into a folder named with --plugin-dir\n");
+        out.push_str(
+            "no plugin was found; next: put a .wasm into a folder named with --plugin-dir\n",
+        );
     }
     Ok(out)
 }

@@ -11,7 +11,9 @@ pub(crate) struct Numbers<S: Ord> {
 
 impl<S: Ord> Default for Numbers<S> {
     fn default() -> Self {
-        Self { taken: Arc::default() }
+        Self {
+            taken: Arc::default(),
+        }
     }
 }
 
@@ -27,9 +29,15 @@ impl<S: Ord + Clone> Numbers<S> {
     pub(crate) fn take(&self, scope: S) -> Number<S> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let numbers = taken.entry(scope.clone()).or_default();
-        let value = (0..).find(|n| !numbers.contains(n)).expect("because u32 outnumbers all jobs");
+        let value = (0..)
+            .find(|n| !numbers.contains(n))
+            .expect("because u32 outnumbers all jobs");
         numbers.insert(value);
-        Number { value, scope, of: Arc::clone(&self.taken) }
+        Number {
+            value,
+            scope,
+            of: Arc::clone(&self.taken),
+        }
     }
 }
 

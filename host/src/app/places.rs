@@ -11,13 +11,20 @@ use crate::store::{Store, place};
 
 /// The store of all runners: the first `state_storage.dir` written, else the usual places (design §6).
 pub(super) fn open_store(config: &usable::Config) -> anyhow::Result<Store> {
-    let storages = || config.runners.iter().map(|runner| &runner.autoscaler.state_storage);
+    let storages = || {
+        config
+            .runners
+            .iter()
+            .map(|runner| &runner.autoscaler.state_storage)
+    };
     let mut dirs = storages().filter_map(|storage| storage.dir.clone());
     let dir = dirs.next();
     if let Some(other) = dirs.find(|other| Some(other) != dir.as_ref()) {
         warn!(dir = %other.display(), "one state directory serves all runners; this one is not used");
     }
-    let enabled = storages().any(|storage| storage.enabled == Some(true)).then_some(true);
+    let enabled = storages()
+        .any(|storage| storage.enabled == Some(true))
+        .then_some(true);
     let places = place::Places::of_process(dir, enabled, &config.path);
     let (store, warning) = place::open(&places)?;
     if let Some(warning) = warning {
@@ -37,7 +44,10 @@ pub(super) fn spool_dir(store: &Store) -> PathBuf {
 /// `share/fleetling` beside the folder of the binary.
 pub(super) fn data_dir() -> anyhow::Result<PathBuf> {
     let binary = std::env::current_exe().context("this binary's own place cannot be told")?;
-    let prefix = binary.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    let prefix = binary
+        .parent()
+        .and_then(Path::parent)
+        .unwrap_or(Path::new("/"));
     Ok(prefix.join("share/fleetling"))
 }
 

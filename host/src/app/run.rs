@@ -8,8 +8,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::claims::Claims;
-use super::{places, runner};
 use super::shutdown::Shutdown;
+use super::{places, runner};
 use crate::config::{self, Severity, usable};
 use crate::coordinator::api::JobApi;
 use crate::coordinator::client::{Client, Settings};
@@ -122,7 +122,9 @@ impl Process {
         Ok(Self {
             identity: Arc::new(ManagerIdentity {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                revision: option_env!("FLEETLING_REVISION").unwrap_or("development").to_owned(),
+                revision: option_env!("FLEETLING_REVISION")
+                    .unwrap_or("development")
+                    .to_owned(),
                 system_id: identified.id.to_string(),
                 hostname: hostname(),
             }),
@@ -148,14 +150,19 @@ fn hostname() -> String {
 fn report_left_jobs(process: &Process) {
     let api = |record: &JobRecord| -> Result<Arc<dyn JobApi>, String> {
         // A job's calls carry its own token; the runner's is not needed.
-        let url = record.url.parse().map_err(|e| format!("its address is none: {e}"))?;
+        let url = record
+            .url
+            .parse()
+            .map_err(|e| format!("its address is none: {e}"))?;
         let client = Client::new(Settings {
             url,
             token: String::new().into(),
             system_id: process.system_id.clone(),
             shell: "sh".to_owned(),
         });
-        client.map(|client| Arc::new(client) as _).map_err(|e| e.to_string())
+        client
+            .map(|client| Arc::new(client) as _)
+            .map_err(|e| e.to_string())
     };
     let (left, problems) = pending::recover(&process.store, api);
     for problem in problems {
@@ -166,7 +173,9 @@ fn report_left_jobs(process: &Process) {
             let id = job.record.job.id;
             match job.report.await {
                 Ok(report) => info!(job = id, ?report, "job left by the last process reported"),
-                Err(problem) => error!(job = id, %problem, "job of the last process is not reported"),
+                Err(problem) => {
+                    error!(job = id, %problem, "job of the last process is not reported")
+                }
             }
         });
     }

@@ -95,7 +95,10 @@ async fn start(process: Arc<Process>, runner: usable::Runner) -> anyhow::Result<
         port: connector.protocol_port,
         username: connector.username.clone(),
         static_credentials: connector.use_static_credentials,
-        ssh_public_key: identity.as_ref().map(Identity::public_openssh).transpose()?,
+        ssh_public_key: identity
+            .as_ref()
+            .map(Identity::public_openssh)
+            .transpose()?,
         owner: format!("{}/{key}", process.system_id),
         max_instances: autoscaler.max_instances,
         capacity_per_instance: autoscaler.capacity_per_instance,
@@ -154,10 +157,16 @@ async fn learn_id(process: &Process, runner: &usable::Runner, client: &Client) -
     let name = identity_digest(runner);
     match process.store.read_plain(RUNNER_IDS, &name) {
         Ok(Some(bytes)) => {
-            if let Some(id) = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok()) {
+            if let Some(id) = std::str::from_utf8(&bytes)
+                .ok()
+                .and_then(|text| text.parse().ok())
+            {
                 return id;
             }
-            warn!(runner = runner.name, "stored runner ID is unreadable and is learnt anew");
+            warn!(
+                runner = runner.name,
+                "stored runner ID is unreadable and is learnt anew"
+            );
         }
         Ok(None) => {}
         Err(problem) => warn!(runner = runner.name, %problem, "stored runner ID was not read"),
@@ -166,7 +175,10 @@ async fn learn_id(process: &Process, runner: &usable::Runner, client: &Client) -
     loop {
         let problem = match client.verify().await {
             Verified::Valid { id: Some(id) } => {
-                let written = process.store.write_plain(RUNNER_IDS, &name, id.to_string().as_bytes());
+                let written =
+                    process
+                        .store
+                        .write_plain(RUNNER_IDS, &name, id.to_string().as_bytes());
                 if let Err(problem) = written {
                     warn!(runner = runner.name, %problem, "runner ID was not stored");
                 }
@@ -180,7 +192,10 @@ async fn learn_id(process: &Process, runner: &usable::Runner, client: &Client) -
             Verified::Refused(text) | Verified::Unknown(text) => text,
         };
         if said.as_ref() != Some(&problem) {
-            error!(runner = runner.name, "runner is not verified and takes no jobs yet: {problem}");
+            error!(
+                runner = runner.name,
+                "runner is not verified and takes no jobs yet: {problem}"
+            );
             said = Some(problem);
         }
         tokio::time::sleep(VERIFY_PAUSE).await;
@@ -207,7 +222,10 @@ async fn work(serving: Arc<Serving>) {
     asking.wait().await;
     serving.jobs.close();
     serving.jobs.wait().await;
-    serving.scaler.drain(serving.runner.autoscaler.delete_instances_on_shutdown).await;
+    serving
+        .scaler
+        .drain(serving.runner.autoscaler.delete_instances_on_shutdown)
+        .await;
     info!(runner = serving.runner.name, "runner stopped");
 }
 
@@ -228,7 +246,9 @@ async fn ask_once(serving: &Arc<Serving>) {
     if !serving.may_ask() {
         return tokio::time::sleep(pause).await;
     }
-    let Some(permits) = serving.permits().await else { return };
+    let Some(permits) = serving.permits().await else {
+        return;
+    };
     // Seen before reserving, so that a slot that opens meanwhile wakes this task.
     let mut status = serving.scaler.status();
     status.mark_unchanged();
@@ -260,14 +280,20 @@ impl Serving {
             None => None,
         };
         let concurrent = self.process.concurrent.clone().acquire_owned().await.ok()?;
-        Some(Permits { _concurrent: concurrent, _limit: limit })
+        Some(Permits {
+            _concurrent: concurrent,
+            _limit: limit,
+        })
     }
 
     fn may_ask(&self) -> bool {
         match self.health().check(Instant::now()) {
             Verdict::Healthy => true,
             Verdict::Forced => {
-                warn!(runner = self.runner.name, "runner rested long enough; one request is tried");
+                warn!(
+                    runner = self.runner.name,
+                    "runner rested long enough; one request is tried"
+                );
                 true
             }
             Verdict::Unhealthy => false,
@@ -293,7 +319,12 @@ impl Serving {
                 }
             }
             Asked::Unreadable { key, problem } => {
-                error!(runner = self.runner.name, job = key.id, problem, "job could not be read");
+                error!(
+                    runner = self.runner.name,
+                    job = key.id,
+                    problem,
+                    "job could not be read"
+                );
                 let failed = Update {
                     state: JobState::Failed,
                     failure_reason: Some(FailureReason::RunnerSystemFailure),

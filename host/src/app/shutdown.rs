@@ -53,9 +53,15 @@ impl Shutdown {
                     _ = interrupt.recv() => "SIGINT",
                 };
                 if name == "SIGQUIT" {
-                    info!(signal = name, "no new jobs are taken; running jobs end first");
+                    info!(
+                        signal = name,
+                        "no new jobs are taken; running jobs end first"
+                    );
                 } else if shutdown.stopping.is_cancelled() {
-                    warn!(signal = name, "exiting at once; the next start reports what was left");
+                    warn!(
+                        signal = name,
+                        "exiting at once; the next start reports what was left"
+                    );
                     shutdown.abandoning.cancel();
                 } else {
                     warn!(signal = name, "running jobs are ended and reported");

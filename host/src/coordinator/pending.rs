@@ -1,7 +1,7 @@
 //! Jobs that a restart must still answer for: sealed records, written before GitLab hears "running".
 //!
 //! ```text
-//! begin ─→ unconfirmed ─ confirm ─→ confirmed ─ stage, … ─→ ended ─→ done (removed)
+//! begin ─→ unconfirmed ─ confirm ─→ confirmed ─→ ended ─→ done (removed)
 //!              │ start                   │ start             │ start
 //!              ▼                         ▼                   ▼
 //!          forgotten            runner_system_failure    how it ended     to GitLab, then removed
@@ -44,12 +44,6 @@ pub struct JobRecord {
     pub job: Job,
     /// `PUT state=running` was answered with yes.
     pub confirmed: bool,
-    /// The last stage begun; empty before the first.
-    #[serde(default)]
-    pub stage: String,
-    /// Where it ran, once a slot was had.
-    #[serde(default)]
-    pub instance: Option<String>,
     /// Bytes of log that GitLab had at the last change of this record; GitLab corrects it.
     #[serde(default)]
     pub bytes_sent: u64,
@@ -68,8 +62,6 @@ impl JobRecord {
             runner: runner.to_owned(),
             job,
             confirmed: false,
-            stage: String::new(),
-            instance: None,
             bytes_sent: 0,
             timestamps,
             ended: None,
@@ -114,17 +106,6 @@ impl PendingJob {
 
     pub async fn confirm(&mut self) -> Result<(), StoreProblem> {
         self.record.confirmed = true;
-        self.write().await
-    }
-
-    pub async fn on_instance(&mut self, instance: &str) -> Result<(), StoreProblem> {
-        self.record.instance = Some(instance.to_owned());
-        self.write().await
-    }
-
-    pub async fn stage(&mut self, stage: &str, bytes_sent: u64) -> Result<(), StoreProblem> {
-        self.record.stage = stage.to_owned();
-        self.record.bytes_sent = bytes_sent;
         self.write().await
     }
 
@@ -189,11 +170,7 @@ pub fn recover(
             }
             Ok(Some(record)) => match api(&record) {
                 Ok(api) => {
-                    tracing::info!(
-                        job = record.job.id,
-                        stage = record.stage,
-                        "job left by the last process found"
-                    );
+                    tracing::info!(job = record.job.id, "job left by the last process found");
                     let report = tokio::spawn(tell(store.clone(), name, record.clone(), api));
                     left.push(Left { record, report });
                 }

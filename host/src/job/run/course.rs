@@ -11,7 +11,7 @@ use super::PREPARE;
 use super::interruption::{Interruption, Watcher};
 use crate::coordinator::outcome::{Outcome, Signal};
 use crate::coordinator::payload::Step;
-use crate::docker::stage::{Executor, StageFailure, StageScript};
+use crate::docker::stage::{Executor, Place, StageFailure, StageScript};
 use crate::job::Work;
 use crate::job::log::{Gate, JobLog};
 use crate::job::plan::Prepared;
@@ -120,8 +120,7 @@ impl<E: Executor> Course<'_, E> {
         let build_notes = Gate::closed(self.log, false, self.work.runner.output_limit);
         let (helper_is_ready, helper_ready) = oneshot::channel();
         let build = async {
-            let ready = async || self.executor.ready_build(build_notes.notes()).await;
-            let built = self.ready(&build_notes, ready).await;
+            let built = self.ready(&build_notes, Place::Build).await;
             if helper_ready.await.is_err() {
                 // The helper failed, and its failure is the one to tell.
                 std::future::pending::<()>().await;
@@ -129,8 +128,7 @@ impl<E: Executor> Course<'_, E> {
             built
         };
         let helper = async {
-            let ready = async || self.executor.ready_helper(self.shown.notes()).await;
-            self.ready(self.shown, ready).await?;
+            self.ready(self.shown, Place::Helper).await?;
             build_notes.release();
             // Whoever does not listen any more has ended before.
             let _ = helper_is_ready.send(());
@@ -161,16 +159,16 @@ impl<E: Executor> Course<'_, E> {
     }
 
     /// Up to three tries, for failures that a new try may help.
-    async fn ready(
-        &self,
-        gate: &Gate,
-        attempt: impl AsyncFn() -> Result<(), StageFailure>,
-    ) -> Result<(), Stop> {
+    async fn ready(&self, gate: &Gate, place: Place) -> Result<(), Stop> {
         for left in (0..PREPARE_TRIES).rev() {
+            let attempt = match place {
+                Place::Helper => self.executor.ready_helper(gate.notes()),
+                Place::Build => self.executor.ready_build(gate.notes()),
+            };
             let failure = tokio::select! {
                 biased;
                 why = self.watcher.interrupted(Signal::Cancel) => return Err(Stop::Interrupted(why)),
-                readied = attempt() => match readied {
+                readied = attempt => match readied {
                     Ok(()) => return Ok(()),
                     Err(failure) => failure,
                 },
