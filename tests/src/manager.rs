@@ -118,7 +118,7 @@ impl Manager {
             .env("HOME", home)
             .env("STATE_DIRECTORY", home.join("state"))
             .env("NO_COLOR", "1")
-            .envs(std::env::var_os("FLEETLING_LOG").map(|level| ("RUST_LOG", level)))
+            .envs(std::env::var_os("FLEETLING_LOG").map(|level| ("LOG_LEVEL", level)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -153,7 +153,8 @@ def main():
     ec2, iam = client("ec2"), client("iam")
     vpc = ec2.create_vpc(CidrBlock=vpc_range)["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=vpc_range, AvailabilityZone=REGION + "a")["Subnet"]["SubnetId"]
-    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    images = ec2.describe_images(Owners=["amazon"])["Images"]
+    image = next(i["ImageId"] for i in images if i.get("Platform") != "windows")
     ec2.create_launch_template(LaunchTemplateName="lab-instance",
                                LaunchTemplateData={"ImageId": image, "InstanceType": "t3.micro"})
     scaling = client("autoscaling")

@@ -15,9 +15,11 @@ use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use secrecy::ExposeSecret as _;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
-use super::group::{Address, CallFailure, Connection, InstanceId, Login, Protocol, Reach};
+use super::group::{
+    Address, CallFailure, Connection, InstanceId, Login, ProblemKind, Protocol, Reach,
+};
 use super::ready::Authorise;
 use crate::config::usable;
 use crate::store::Store;
@@ -37,6 +39,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// An authorisation that ends within this time is asked for anew.
 const NEAR_ITS_END: Duration = Duration::from_secs(5);
+/// How long an instance may boot before its operator is told what it is waited for.
+const SILENCE: Duration = Duration::from_secs(30);
 const KEEPALIVE: Duration = Duration::from_secs(3);
 
 /// Why an instance could not be reached.
@@ -66,6 +70,13 @@ impl DialFailure {
     /// Whether a booting instance may answer otherwise in a moment.
     fn may_pass(&self) -> bool {
         match self {
+            Self::NoConnection(CallFailure::Refused(problem)) => !matches!(
+                problem.kind,
+                ProblemKind::Unauthenticated
+                    | ProblemKind::Forbidden
+                    | ProblemKind::InvalidConfig
+                    | ProblemKind::Unsupported
+            ),
             Self::NoConnection(_)
             | Self::NoAddress(_)
             | Self::LoginRefused { .. }
@@ -145,8 +156,10 @@ impl Route {
 
     /// Dials with back-off until it succeeds or `within` has passed. Dropping the future abandons the dial.
     pub async fn dial(&self, within: Duration) -> Result<Link, DialFailure> {
-        let until = Instant::now() + within;
+        let begun = Instant::now();
+        let until = begun + within;
         let mut pause = FIRST_PAUSE;
+        let mut told = false;
         loop {
             let failure = match self.once(until).await {
                 Ok(link) => return Ok(link),
@@ -154,6 +167,10 @@ impl Route {
             };
             if !failure.may_pass() || Instant::now() + pause >= until {
                 return Err(failure);
+            }
+            if !told && begun.elapsed() > SILENCE {
+                told = true;
+                warn!(instance = %self.instance, reason = %failure, until = ?within, "instance is not reached yet");
             }
             debug!(instance = %self.instance, reason = %failure, ?pause, "dial failed, trying again");
             tokio::time::sleep(pause).await;
