@@ -371,7 +371,7 @@ impl<P: Preparation> Driver<P> {
 
     fn next_wake(&self, mut wake: Vec<Instant>, now: Instant) -> Instant {
         if self.schedule.changes() {
-            let second = u64::from(Timestamp::now().as_second().rem_euclid(60).unsigned_abs());
+            let second = Timestamp::now().as_second().rem_euclid(60).unsigned_abs();
             wake.push(now + Duration::from_secs(60 - second));
         }
         wake.extend(self.draining.as_ref().map(|d| d.deadline));
