@@ -56,7 +56,7 @@ pub enum Command {
     /// Run the manager: take jobs and scale instances until told to stop
     ///
     /// SIGQUIT stops asking for jobs and waits for those that run. SIGTERM and SIGINT end running jobs within
-    /// shutdown_timeout; a second one ends at once. SIGHUP reads the configuration again.
+    /// shutdown_timeout; a second one ends at once.
     Run(Run),
     /// Ask GitLab whether it knows each runner's token
     Verify(Verify),

@@ -9,6 +9,7 @@
 //! Invariant: the slot is given back before GitLab has accepted the end, so a slow GitLab never holds a paid instance.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -82,6 +83,10 @@ pub(super) async fn run(
             return fail_without_log(serving, pending).await;
         }
     };
+    let monitor = serving.process.monitor.clone();
+    let waited = work.payload.job_info.time_in_queue_seconds;
+    monitor.job_started(&serving, id, waited);
+    let started = Instant::now();
     let outcome = if canceled {
         drop((reservation, permits));
         Outcome::Failed {
@@ -90,9 +95,10 @@ pub(super) async fn run(
             message: "canceled before it began".to_owned(),
         }
     } else {
-        carry_out(serving, work, &trace, reservation, permits).await
+        carry_out(serving.clone(), work, &trace, reservation, permits).await
     };
     drop((number, project_number));
+    monitor.job_ended(&serving, id, started.elapsed(), &outcome);
     end(trace, pending, outcome).await;
 }
 

@@ -11,6 +11,7 @@
 mod claims;
 mod job;
 mod look;
+mod monitor;
 mod numbers;
 mod places;
 mod run;

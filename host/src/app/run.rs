@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::claims::Claims;
+use super::monitor::Monitor;
 use super::shutdown::Shutdown;
 use super::{places, runner};
 use crate::config::{self, Severity, usable};
@@ -44,6 +45,7 @@ pub(super) struct Process {
     /// `concurrent`.
     pub(super) concurrent: Arc<Semaphore>,
     pub(super) shutdown: Shutdown,
+    pub(super) monitor: Monitor,
 }
 
 /// Runs until it is told to stop. An error is a reason not to start.
@@ -52,6 +54,9 @@ pub async fn run(options: RunOptions, loaded: config::Loaded) -> anyhow::Result<
     shutdown.listen()?;
     let process = Arc::new(Process::compose(&options, loaded, shutdown)?);
     report_left_jobs(&process);
+    if let Some(address) = &options.listen_address {
+        process.monitor.serve(address, &process.shutdown).await?;
+    }
     let runners = TaskTracker::new();
     for runner in process.config.runners.clone() {
         runners.spawn(runner::serve(process.clone(), runner));
@@ -132,6 +137,7 @@ impl Process {
             data_dir: places::data_dir()?,
             spool_dir,
             claims: Claims::default(),
+            monitor: Monitor::new(options.metrics.clone(), &config),
             concurrent: Arc::new(Semaphore::new(config.concurrent as usize)),
             store,
             platform,

@@ -42,6 +42,7 @@ pub(super) struct Serving {
     pub(super) runner: Arc<usable::Runner>,
     pub(super) short_token: String,
     pub(super) client: Client,
+    pub(super) connector: Arc<Connector>,
     pub(super) scaler: Scaler<Readiness>,
     /// `CI_CONCURRENT_ID`.
     pub(super) numbers: Numbers<()>,
@@ -112,8 +113,9 @@ async fn start(process: Arc<Process>, runner: usable::Runner) -> anyhow::Result<
             group_key: &key,
         })
         .await?;
+    let connector = Connector::new(connector.clone(), identity, process.store.clone());
     let readiness = Readiness {
-        connector: Connector::new(connector.clone(), identity, process.store.clone()),
+        connector: connector.clone(),
         target: Target::from_docker_host(runner.docker.host.as_deref())
             .map_err(anyhow::Error::msg)?,
         ready_command: autoscaler.instance_ready_command.clone(),
@@ -141,6 +143,7 @@ async fn start(process: Arc<Process>, runner: usable::Runner) -> anyhow::Result<
         runner: Arc::new(runner),
         short_token,
         client,
+        connector,
         scaler,
         numbers: Numbers::default(),
         project_numbers: Numbers::default(),
@@ -214,6 +217,8 @@ fn identity_digest(runner: &usable::Runner) -> String {
 
 /// Takes jobs until draining, waits for them to end, closes the group.
 async fn work(serving: Arc<Serving>) {
+    // It ends when the scaler does.
+    tokio::spawn(serving.process.monitor.clone().follow(serving.clone()));
     let asking = TaskTracker::new();
     for _ in 0..serving.runner.request_concurrency.max(1) {
         asking.spawn(ask(serving.clone()));

@@ -44,6 +44,7 @@ impl Shutdown {
         let mut quit = signal(SignalKind::quit())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let shutdown = self.clone();
         tokio::spawn(async move {
             loop {
@@ -51,6 +52,11 @@ impl Shutdown {
                     _ = quit.recv() => "SIGQUIT",
                     _ = terminate.recv() => "SIGTERM",
                     _ = interrupt.recv() => "SIGINT",
+                    _ = hangup.recv() => {
+                        // Its default would end the process, and running jobs with it.
+                        warn!("the configuration is not read again while running yet; next: SIGQUIT, then start anew");
+                        continue;
+                    }
                 };
                 if name == "SIGQUIT" {
                     info!(

@@ -116,12 +116,9 @@ pub struct Metrics {
     job_queue_duration: Times,
     failed_jobs: Family<Labels, Counter>,
     errors: Family<Labels, Counter>,
-    api_statuses: Family<Labels, Counter>,
     max_instances: Family<Labels, Gauge>,
     instances: Family<Labels, Gauge>,
-    missed_updates: Family<Labels, Counter>,
     instance_operations: Family<Labels, Counter>,
-    internal_operations: Family<Labels, Counter>,
     creation_time: Times,
     is_running_time: Times,
     deletion_time: Times,
@@ -153,12 +150,9 @@ impl Metrics {
             job_queue_duration: times(|| Histogram::new(QUEUE_DURATIONS)),
             failed_jobs: Family::default(),
             errors: Family::default(),
-            api_statuses: Family::default(),
             max_instances: Family::default(),
             instances: Family::default(),
-            missed_updates: Family::default(),
             instance_operations: Family::default(),
-            internal_operations: Family::default(),
             creation_time: instance_times(),
             is_running_time: instance_times(),
             deletion_time: instance_times(),
@@ -217,11 +211,6 @@ impl Metrics {
             self.failed_jobs.clone(),
         );
         to.register("errors", "Warnings and errors logged", self.errors.clone());
-        to.register(
-            "api_request_statuses",
-            "GitLab's answers",
-            self.api_statuses.clone(),
-        );
 
         let to = self
             .registry
@@ -233,19 +222,9 @@ impl Metrics {
         );
         to.register("instances", "Instances by state", self.instances.clone());
         to.register(
-            "missed_updates",
-            "Instances missing from a listing",
-            self.missed_updates.clone(),
-        );
-        to.register(
             "instance_operations",
             "Instances asked for and deleted",
             self.instance_operations.clone(),
-        );
-        to.register(
-            "internal_operations",
-            "Calls to the provider",
-            self.internal_operations.clone(),
         );
         to.register(
             "instance_creation_time_seconds",
@@ -331,11 +310,6 @@ impl Metrics {
         }
     }
 
-    pub fn job_moved(&self, of: &RunnerLabels, from: JobPlace<'_>, to: JobPlace<'_>) {
-        self.jobs.get_or_create(&of.with(&from.labels())).dec();
-        self.jobs.get_or_create(&of.with(&to.labels())).inc();
-    }
-
     /// A job ended where it stood last; `failure` is GitLab's word for the reason.
     pub fn job_ended(
         &self,
@@ -353,19 +327,6 @@ impl Metrics {
             labels.retain(|(key, _)| *key != "system_id");
             self.failed_jobs.get_or_create(&labels).inc();
         }
-    }
-
-    /// GitLab answered; endpoints are request_job, update_job, patch_trace, reset_token; -1 where no answer came.
-    pub fn api_answered(&self, of: &RunnerLabels, endpoint: &str, method: &str, status: i32) {
-        let status = status.to_string();
-        let more = [
-            ("endpoint", endpoint),
-            ("status", status.as_str()),
-            ("method", method),
-        ];
-        let mut labels = of.with(&more);
-        labels.retain(|(key, _)| *key != "runner_name");
-        self.api_statuses.get_or_create(&labels).inc();
     }
 
     /// Something was logged at `level`: warning, error, fatal.
@@ -399,23 +360,12 @@ impl Metrics {
         }
     }
 
-    /// An instance was absent from a listing.
-    pub fn update_missed(&self, of: &RunnerLabels) {
-        self.missed_updates.get_or_create(&of.set()).inc();
-    }
-
     /// `operation`: create, delete.
     pub fn instances_operated(&self, of: &RunnerLabels, operation: &str, instances: u32) {
         let labels = of.with(&[("operation", operation)]);
         self.instance_operations
             .get_or_create(&labels)
             .inc_by(instances.into());
-    }
-
-    /// `operation`: the provider's function that was called.
-    pub fn provider_called(&self, of: &RunnerLabels, operation: &str) {
-        let labels = of.with(&[("operation", operation)]);
-        self.internal_operations.get_or_create(&labels).inc();
     }
 
     /// `operation`: reserve, unreserve, acquire, release, reserve_available_capacity_failure, ….

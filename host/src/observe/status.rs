@@ -42,17 +42,13 @@ pub struct StatusPage {
     pub state: ProcessState,
     pub runners: Vec<RunnerStatus>,
     pub groups: Vec<GroupStatus>,
-    pub instances: Vec<InstanceStatus>,
     pub jobs: Vec<JobStatus>,
-    pub plugins: Vec<PluginStatus>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RunnerStatus {
     pub name: String,
     pub url: String,
-    pub healthy: bool,
-    pub last_error: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -69,30 +65,9 @@ pub struct GroupStatus {
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct InstanceStatus {
-    pub id: String,
-    pub group: String,
-    pub state: String,
-    pub used: u32,
-    pub jobs: Vec<u64>,
-}
-
-#[derive(Clone, Debug, Default, Serialize)]
 pub struct JobStatus {
     pub id: u64,
     pub runner: String,
-    pub instance: Option<String>,
-    pub stage: String,
-    pub seconds: u64,
-}
-
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct PluginStatus {
-    pub name: String,
-    pub file: Option<String>,
-    pub sha256: Option<String>,
-    pub loaded: bool,
-    pub last_error: Option<String>,
 }
 
 /// The address names no place to listen.
@@ -209,10 +184,10 @@ mod tests {
 
         publish.send_modify(|page| {
             page.state = ProcessState::Running;
-            page.plugins.push(PluginStatus {
-                name: "aws".into(),
+            page.groups.push(GroupStatus {
+                id: "aws/eu-west-1/asg".into(),
                 last_error: Some("not granted".into()),
-                ..PluginStatus::default()
+                ..GroupStatus::default()
             });
         });
         assert_eq!(
@@ -223,7 +198,7 @@ mod tests {
             let (status, body) = asked(&mut router, path).await;
             let body: serde_json::Value = serde_json::from_str(&body).unwrap();
             assert_eq!((status, &body["state"]), (200, &"running".into()));
-            assert_eq!(body["plugins"][0]["last_error"], "not granted");
+            assert_eq!(body["groups"][0]["last_error"], "not granted");
         }
         let (status, body) = asked(&mut router, "/metrics").await;
         assert_eq!(status, 200);

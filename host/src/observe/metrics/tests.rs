@@ -27,8 +27,7 @@ fn told() -> Metrics {
     let of = labels();
     metrics.set_concurrent(10);
     metrics.set_limit(&of, 3);
-    metrics.job_started(&of, PENDING, Some(Duration::from_secs(2)));
-    metrics.job_moved(&of, PENDING, RUNNING);
+    metrics.job_started(&of, RUNNING, Some(Duration::from_secs(2)));
     metrics.job_ended(
         &of,
         RUNNING,
@@ -36,7 +35,6 @@ fn told() -> Metrics {
         Some("script_failure"),
     );
     metrics.job_started(&of, PENDING, None);
-    metrics.api_answered(&of, "request_job", "post", 201);
     metrics.logged("error");
     metrics.set_fleet(
         &of,
@@ -49,9 +47,7 @@ fn told() -> Metrics {
             capacity_per_instance: 1,
         },
     );
-    metrics.update_missed(&of);
     metrics.instances_operated(&of, "create", 3);
-    metrics.provider_called(&of, "update");
     metrics.slot_operated(&of, "reserve");
     metrics.scaled(&of, "up");
     for what in [
@@ -81,9 +77,7 @@ fn names_and_kinds_are_those_of_gitlab_runner() {
     fleeting_provisioner_instance_life_duration_seconds histogram
     fleeting_provisioner_instance_operations_total counter
     fleeting_provisioner_instances gauge
-    fleeting_provisioner_internal_operations_total counter
     fleeting_provisioner_max_instances gauge
-    fleeting_provisioner_missed_updates_total counter
     fleeting_taskscaler_desired_instances gauge
     fleeting_taskscaler_max_tasks_per_instance gauge
     fleeting_taskscaler_max_use_count_per_instance gauge
@@ -91,7 +85,6 @@ fn names_and_kinds_are_those_of_gitlab_runner() {
     fleeting_taskscaler_task_instance_readiness_time_seconds histogram
     fleeting_taskscaler_task_operations_total counter
     fleeting_taskscaler_tasks gauge
-    gitlab_runner_api_request_statuses_total counter
     gitlab_runner_concurrent gauge
     gitlab_runner_errors_total counter
     gitlab_runner_failed_jobs_total counter
@@ -116,7 +109,6 @@ fn values_carry_the_runners_labels() {
         format!(r#"gitlab_runner_jobs{{{of},state="running",stage="step_script",executor_stage="docker_run"}} 0"#),
         format!(r#"gitlab_runner_job_duration_seconds_bucket{{le="300.0",{of},mode="traditional"}} 1"#),
         r#"gitlab_runner_failed_jobs_total{runner="glrt-abc",runner_name="x",failure_reason="script_failure",mode="traditional"} 1"#.to_owned(),
-        r#"gitlab_runner_api_request_statuses_total{runner="glrt-abc",system_id="s_1",endpoint="request_job",status="201",method="post"} 1"#.to_owned(),
         format!(r#"fleeting_provisioner_instances{{{of},state="running"}} 4"#),
         format!(r#"fleeting_provisioner_instance_operations_total{{{of},operation="create"}} 3"#),
         format!(r#"fleeting_taskscaler_tasks{{{of},state="idle"}} 3"#),
