@@ -47,6 +47,16 @@ pub enum Outcome {
     Abandoned,
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Success => f.write_str("success"),
+            Self::Failed { reason, message, .. } => write!(f, "failed ({reason}): {message}"),
+            Self::Abandoned => f.write_str("abandoned, GitLab ended it"),
+        }
+    }
+}
+
 /// What GitLab wants of a running job; only ever moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signal {

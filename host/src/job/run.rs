@@ -68,7 +68,7 @@ where
     shown.line(lines::header(&work));
     let ended = walk(&work, &*log, &shown, acquire, watcher).await;
     shown.line(lines::ending(&ended.outcome));
-    info!(job = work.payload.id, outcome = ?ended.outcome, clean = ended.executor_clean.is_ok(), "job ended");
+    info!(job = work.payload.id, outcome = %ended.outcome, clean = ended.executor_clean.is_ok(), "job ended");
     ended
 }
 

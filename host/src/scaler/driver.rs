@@ -499,7 +499,7 @@ impl<P: Preparation> Driver<P> {
                     };
                     // A refused grant drops itself and comes back as never used.
                     if waiter.send(Ok(acquisition)).is_ok() {
-                        info!(%instance, slot, "slot acquired");
+                        debug!(%instance, slot, "slot acquired");
                         self.tell(FleetEvent::Acquired { instance, slot });
                     }
                 }
