@@ -10,7 +10,7 @@ use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures_util::future::try_join_all;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::debug;
 
 use super::helper_image;
 use super::line::{Connected, Line, Wires};
@@ -126,7 +126,7 @@ impl Preparation for Readiness {
         };
         let control = keep(control);
         let slots = dialled.into_iter().map(keep).collect();
-        info!(%instance, arch = %facts.arch, "instance ready");
+        debug!(%instance, arch = %facts.arch, "instance prepared");
         Ok(Arc::new(Machine {
             instance,
             facts,

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::usable::PullPolicy;
 use crate::coordinator::outcome::FailureReason;
+pub use crate::coordinator::output::{Output, Stream};
 
 /// Where a stage runs: in the helper container H or in the build container B.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,18 +75,6 @@ pub struct StageScript {
     pub text: String,
     /// One line without its newline, random for every stage.
     pub begin_mark: String,
-}
-
-/// Which of a container's two streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    Out,
-    Err,
-}
-
-/// Takes a stage's output. Never blocks and never fails: it spools. (A slow reader would stall a whole connection.)
-pub trait Output: Send + Sync + 'static {
-    fn write(&self, stream: Stream, bytes: &[u8]);
 }
 
 /// Lines of the executor's own for the job log: `Pulling docker image …`. Without colour codes or newline.
