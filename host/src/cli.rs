@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A GitLab runner manager for autoscaled Docker instances.
@@ -31,13 +32,13 @@ pub struct Common {
     #[arg(long = "plugin-dir", global = true, value_name = "FOLDER")]
     pub plugin_dirs: Vec<PathBuf>,
     /// How much is logged; wins over the configuration's log_level
-    #[arg(short, long, global = true, env = "LOG_LEVEL", value_name = "LEVEL")]
+    #[arg(short, long, global = true, env = "LOG_LEVEL", value_name = "LEVEL", ignore_case = true)]
     pub log_level: Option<LogLevel>,
     /// How a log line looks; wins over the configuration's log_format
-    #[arg(long, global = true, env = "LOG_FORMAT", value_name = "FORMAT")]
+    #[arg(long, global = true, env = "LOG_FORMAT", value_name = "FORMAT", ignore_case = true)]
     pub log_format: Option<LogFormat>,
     /// The same as --log-level debug
-    #[arg(long, global = true, env = "RUNNER_DEBUG")]
+    #[arg(long, global = true, env = "RUNNER_DEBUG", value_parser = BoolishValueParser::new())]
     pub debug: bool,
 }
 
@@ -90,7 +91,7 @@ pub struct Run {
     #[arg(short = 'n', long, hide = true)]
     pub service: Option<String>,
     /// Taken so that service files of GitLab Runner work; the log goes to standard error
-    #[arg(long, hide = true, env = "LOG_SYSLOG")]
+    #[arg(long, hide = true, env = "LOG_SYSLOG", value_parser = BoolishValueParser::new())]
     pub syslog: bool,
 }
 

@@ -79,8 +79,11 @@ fn serve(common: &Common, run: cli::Run) -> anyhow::Result<ExitCode> {
             .or_else(|| loaded.config.listen_address.clone()),
         metrics,
     };
-    runtime()?.block_on(app::run(options, loaded))?;
-    Ok(ExitCode::SUCCESS)
+    let runtime = runtime()?;
+    let ended = runtime.block_on(app::run(options, loaded));
+    // A thread that waits for the system, as for a name server that is gone, must not hold the exit.
+    runtime.shutdown_background();
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 fn config_path(common: &Common) -> anyhow::Result<PathBuf> {

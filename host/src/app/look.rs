@@ -78,7 +78,7 @@ pub fn plugins(given: &[PathBuf], config: &Path) -> anyhow::Result<String> {
             .map_or_else(|| "-".to_owned(), |digest| digest.to_string());
         let _ = writeln!(
             out,
-            "{}\t{state}\t{}\tsha256 {digest}",
+            "{}\t{state}\t{}\t{digest}",
             entry.name,
             entry.path.display()
         );

@@ -51,7 +51,7 @@ impl Monitor {
         });
         let page = StatusPage {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            state: ProcessState::Running,
+            state: ProcessState::Starting,
             runners: runners.collect(),
             groups: Vec::new(),
             jobs: Vec::new(),
@@ -109,6 +109,17 @@ impl Monitor {
             .job_ended(&of, RUNNING, ran, failure.as_deref());
         self.page
             .send_modify(|page| page.jobs.retain(|row| row.id != job));
+    }
+
+    /// A runner takes jobs.
+    pub(super) fn runner_started(&self) {
+        self.page.send_if_modified(|page| {
+            let first = page.state == ProcessState::Starting;
+            if first {
+                page.state = ProcessState::Running;
+            }
+            first
+        });
     }
 
     /// Follows one runner's fleet until its scaler ends.

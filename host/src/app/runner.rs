@@ -217,6 +217,7 @@ fn identity_digest(runner: &usable::Runner) -> String {
 
 /// Takes jobs until draining, waits for them to end, closes the group.
 async fn work(serving: Arc<Serving>) {
+    serving.process.monitor.runner_started();
     // It ends when the scaler does.
     tokio::spawn(serving.process.monitor.clone().follow(serving.clone()));
     let asking = TaskTracker::new();

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use super::encode::Utf8;
 use super::mask::{Mask, Masker, Masks};
+use super::output::{Output, Stream};
 use super::spool;
 use super::timestamps::Timestamps;
-use crate::docker::stage::{Output, Stream};
 
 /// The writing side of a trace: never waits for GitLab.
 pub struct Log {

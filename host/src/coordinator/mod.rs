@@ -20,6 +20,7 @@ pub mod identity;
 pub mod log;
 pub mod mask;
 pub mod outcome;
+pub mod output;
 pub mod payload;
 pub mod pending;
 mod presentation;

@@ -19,11 +19,11 @@ use tokio::task::JoinHandle;
 
 use super::api::{Appended, JobApi, JobKey, Updated};
 use super::outcome::{FailureReason, Outcome};
+use super::output::Stream;
 use super::payload::Job;
 use super::timestamps::Timestamps;
 use super::trace::Report;
 use super::update::{backoff, final_update};
-use crate::docker::stage::Stream;
 use crate::store::{Store, StoreProblem};
 
 const KIND: &str = "job";

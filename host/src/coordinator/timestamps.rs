@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-use crate::docker::stage::Stream;
+use super::output::Stream;
 
 /// A line longer than this is cut and continued.
 const LONGEST: usize = 8 * 1024;

@@ -22,10 +22,10 @@ use super::api::{Answer, Appended, JobApi, JobKey, LogProof, Update, Updated};
 use super::log::Log;
 use super::mask::Masks;
 use super::outcome::{FailureReason, Outcome, Signal};
+use super::output::Output;
 use super::payload::Job;
 use super::spool;
 use super::update::{backoff, final_update};
-use crate::docker::stage::Output;
 
 pub use super::spool::clear;
 

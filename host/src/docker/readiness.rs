@@ -126,7 +126,7 @@ impl Preparation for Readiness {
         };
         let control = keep(control);
         let slots = dialled.into_iter().map(keep).collect();
-        debug!(%instance, arch = %facts.arch, "instance ready");
+        debug!(%instance, arch = %facts.arch, "instance prepared");
         Ok(Arc::new(Machine {
             instance,
             facts,

@@ -315,8 +315,14 @@ impl Look<'_> {
         let killing = at
             .docker
             .kill_container(self.name, None::<KillContainerOptions>);
-        // Whatever it answers, the log decides.
-        let _ = self.site.unless_gone(killing).await?;
+        if let Err(problem) = self.site.unless_gone(killing).await?
+            && !site::is_not_running(&problem)
+        {
+            // What still runs may yet begin.
+            return Err(failed(format!(
+                "the connection was lost as the script began, and its container could not be killed: {problem}"
+            )));
+        }
         if self.catch_up(pump).await? && !pump.sieve.seen() {
             return Ok(End::NothingRan);
         }

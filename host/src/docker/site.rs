@@ -183,6 +183,18 @@ pub(super) fn is_missing(error: &Error) -> bool {
     )
 }
 
+/// Docker's answer to a kill of a container that has ended, or was never started, or is gone.
+pub(super) fn is_not_running(error: &Error) -> bool {
+    is_missing(error)
+        || matches!(
+            error,
+            Error::DockerResponseServerError {
+                status_code: 409,
+                ..
+            }
+        )
+}
+
 pub(super) fn failed(message: String) -> StageFailure {
     StageFailure::Failed {
         reason: FailureReason::RunnerSystemFailure,

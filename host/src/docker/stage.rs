@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::usable::PullPolicy;
 use crate::coordinator::outcome::FailureReason;
+pub use crate::coordinator::output::{Output, Stream};
 
 /// Where a stage runs: in the helper container H or in the build container B.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub enum Place {
 }
 
 /// Everything of a job that shapes its containers. Made by `job` from payload and configuration; holds no script.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Plan {
     pub job_id: u64,
     pub project_id: u64,
@@ -34,6 +35,17 @@ pub struct Plan {
     pub cache_dir: String,
     /// From the payload, then from the configuration; the longest matching prefix wins.
     pub credentials: Vec<RegistryCredential>,
+}
+
+impl std::fmt::Debug for Plan {
+    /// Without the environment: the job's token and secrets are in it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan")
+            .field("job_id", &self.job_id)
+            .field("project_id", &self.project_id)
+            .field("container_base", &self.container_base)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -74,18 +86,6 @@ pub struct StageScript {
     pub text: String,
     /// One line without its newline, random for every stage.
     pub begin_mark: String,
-}
-
-/// Which of a container's two streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    Out,
-    Err,
-}
-
-/// Takes a stage's output. Never blocks and never fails: it spools. (A slow reader would stall a whole connection.)
-pub trait Output: Send + Sync + 'static {
-    fn write(&self, stream: Stream, bytes: &[u8]);
 }
 
 /// Lines of the executor's own for the job log: `Pulling docker image …`. Without colour codes or newline.

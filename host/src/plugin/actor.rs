@@ -120,7 +120,11 @@ impl Recipe {
     pub async fn instantiate(&self) -> wasmtime::Result<Instance> {
         let (tenant, budget) = (self.tenant.clone(), self.clocks.processor);
         let made = self.engine.instantiate(&self.program, tenant, budget);
-        let (guest, meter) = made.await?;
+        // A start function may wait for ever without using the processor.
+        let wall = self.clocks.wall("init");
+        let made = tokio::time::timeout(wall, made).await;
+        let (guest, meter) =
+            made.map_err(|_| wasmtime::Error::msg(format!("it did not start within {wall:?}")))??;
         Ok(Instance { guest, meter })
     }
 

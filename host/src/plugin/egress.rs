@@ -201,9 +201,10 @@ impl Egress {
             let (plugin, group, file) = (&self.plugin, &self.group, self.grants_file.display());
             let builtin = self.no_built_in.as_deref().unwrap_or_default();
             match denial.grant() {
-                Some(add) => warn!(
+                Some(lines) => warn!(
                     %plugin, %group, %denial, builtin,
-                    "request denied; to allow it, add under [{plugin}] in {file}: {add}"
+                    "request denied; to allow it, add under [{plugin}] in {file} (to the list `http` where there is one): `{}`",
+                    lines.replace('\n', "` and `")
                 ),
                 None => {
                     warn!(%plugin, %group, %denial, builtin, "request denied; no grant can allow it")
@@ -215,6 +216,8 @@ impl Egress {
 
     /// A secret asked for and not granted, told like a host: without it no request would ever be made.
     pub fn secret_denied(&self, name: &str) {
+        // A name is the guest's own choice, and so is its length.
+        let name: String = name.chars().take(SECRET_NAME_SHOWN).collect();
         let mut is_news = false;
         self.count(&format!("secret {name}"), |count| {
             is_news = !count.is_denied;
@@ -269,6 +272,9 @@ impl Egress {
         change(hosts.entry(host.to_owned()).or_default());
     }
 }
+
+/// Characters.
+const SECRET_NAME_SHOWN: usize = 64;
 
 type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 

@@ -499,7 +499,8 @@ impl<P: Preparation> Driver<P> {
                     };
                     // A refused grant drops itself and comes back as never used.
                     if waiter.send(Ok(acquisition)).is_ok() {
-                        debug!(%instance, slot, "slot acquired");
+                        // The job's own line tells it to the operator.
+                        debug!(%instance, slot, "slot granted");
                         self.tell(FleetEvent::Acquired { instance, slot });
                     }
                 }

@@ -1,10 +1,10 @@
 //! The log's life in virtual time.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use super::super::output::Stream;
 use super::*;
 use crate::coordinator::api::JobState;
 use crate::coordinator::fake::{FakeGitlab, Heard, job, plain, signalled};
-use crate::docker::stage::Stream;
 
 struct Bench {
     gitlab: Arc<FakeGitlab>,

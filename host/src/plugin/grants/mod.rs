@@ -300,7 +300,8 @@ pub struct Denial {
 }
 
 impl Denial {
-    /// The keys to add to the plugin's table, on one line as a TOML inline table holds them: `http = ["…"]`.
+    /// The lines to add to the plugin's table, such as `http = ["…"]`; each entry of a list that the table already has
+    /// goes into that list.
     /// `None` when nothing an operator writes admits it.
     pub fn grant(&self) -> Option<String> {
         let mut keys = Vec::new();
@@ -324,7 +325,7 @@ impl Denial {
         if self.purpose == Some(Purpose::Private) && self.private_never {
             keys.push("private_addresses = \"listed-names\"".to_owned());
         }
-        (!keys.is_empty()).then(|| keys.join(", "))
+        (!keys.is_empty()).then(|| keys.join("\n"))
     }
 }
 

@@ -192,7 +192,7 @@ fn rule_10_a_denial_names_the_grant() {
     );
     assert_eq!(
         grant("http://127.0.0.1:5000"),
-        r#"http = ["http://127.0.0.1:5000"], plaintext = true, loopback = true"#
+        "http = [\"http://127.0.0.1:5000\"]\nplaintext = true\nloopback = true"
     );
     assert_eq!(grant("http://169.254.169.254"), "metadata = true");
     let wild = granted(r#"http = ["https://*.corp.example"]"#).reach(&json!({}));
@@ -315,7 +315,7 @@ proptest! {
         let before = granted(base);
         let denial = before.reach(&json!({})).admits(&target).err();
         if let Some(grant) = denial.and_then(|denial| denial.grant()) {
-            let added = GrantsFile::parse(&format!("p = {{ {grant} }}")).expect("it re-parses");
+            let added = GrantsFile::parse(&format!("[p]\n{grant}\n")).expect("it re-parses");
             let after = before.extended_by(&added.plugins["p"]).reach(&json!({}));
             prop_assert!(after.admits(&target).is_ok(), "{} does not admit {}", grant, target);
         }
