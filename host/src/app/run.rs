@@ -82,14 +82,23 @@ async fn end(process: &Process, runners: &TaskTracker) -> anyhow::Result<()> {
             Ok(())
         }
         () = forced => {
-            anyhow::bail!(
-                "shutdown_timeout of {patience:?} passed before everything had ended; \
-                 what was left is reported to GitLab at the next start"
-            )
+            leave(&process.store);
+            anyhow::bail!("shutdown_timeout of {patience:?} passed before everything had ended")
         }
         () = shutdown.abandoning().cancelled() => {
-            anyhow::bail!("stopped at once; what was left is reported to GitLab at the next start")
+            leave(&process.store);
+            anyhow::bail!("stopped at once")
         }
+    }
+}
+
+/// Says what becomes of the jobs that did not end in time.
+fn leave(store: &Store) {
+    for job in pending::untold(store) {
+        warn!(
+            job,
+            "GitLab was not told of this job's end; the next start tells it"
+        );
     }
 }
 

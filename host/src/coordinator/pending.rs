@@ -150,6 +150,18 @@ pub struct Left {
     pub report: JoinHandle<Report>,
 }
 
+/// IDs of the jobs that GitLab believes to run here and does not know the end of.
+pub fn untold(store: &Store) -> Vec<u64> {
+    let names = store.list(KIND).unwrap_or_default();
+    let records = names.iter().filter_map(|name| read(store, name).ok()?);
+    let mut ids: Vec<u64> = records
+        .filter(|record| record.confirmed)
+        .map(|record| record.job.id)
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
 /// Reads what the last process left, forgets what was never confirmed, and begins to tell GitLab of the rest. Problems
 /// are records that cannot be read, each with what to do next. `api` gives the client for a record's GitLab.
 pub fn recover(

@@ -303,7 +303,8 @@ impl Executor for DockerExecutor {
             for volume in &site.volumes.temporary {
                 let at = site.connected().await.map_err(|e| e.to_string())?;
                 let options = RemoveVolumeOptionsBuilder::default().force(true).build();
-                match at.docker.remove_volume(volume, Some(options)).await {
+                let asked = at.docker.remove_volume(volume, Some(options));
+                match site.unless_gone(asked).await.map_err(|e| e.to_string())? {
                     Ok(()) => {}
                     Err(error) if site::is_missing(&error) => {}
                     Err(error) => left.push(format!("volume {volume} not removed: {error}")),

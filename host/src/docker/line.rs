@@ -3,13 +3,15 @@
 //! ```text
 //!   up ──lost──▶ down ──dialled──▶ old remote session ended ──▶ up      gone or closed: the end
 //! ```
-//! Invariant: a connection is published only after the one before it was ended on the instance, where that is allowed.
+//! Invariants: a connection is published only after the one before it was ended on the instance, where that is allowed;
+//! the time a job waits counts from the loss, so that whoever asks later (its cleanup) waits no second time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -42,42 +44,36 @@ pub(super) struct Wires {
     pub(super) closing: CancellationToken,
 }
 
+/// Whether there is a connection.
+#[derive(Clone)]
+enum State<C> {
+    Up(C),
+    Down { since: Instant },
+}
+
 pub(super) struct Line {
-    now: watch::Receiver<Option<Connected>>,
+    now: watch::Receiver<State<Connected>>,
     gone: watch::Receiver<Option<String>>,
 }
 
 impl Line {
     /// Keeps `first` warm in a task of its own until the wires say otherwise.
     pub(super) fn keep(first: Connected, route: Arc<Route>, target: Target, wires: Wires) -> Self {
-        let (publish, now) = watch::channel(Some(first.clone()));
+        let (publish, now) = watch::channel(State::Up(first.clone()));
         let gone = wires.gone.clone();
         tokio::spawn(keep(first, route, target, wires, publish));
         Self { now, gone }
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.now
-            .borrow()
-            .as_ref()
-            .is_some_and(|connected| connected.link.is_up())
+        matches!(&*self.now.borrow(), State::Up(connected) if connected.link.is_up())
     }
 
     /// The connection, waiting through a redial. Fails when the instance is gone or the window has passed.
     pub(super) async fn connected(&self) -> Result<Connected, String> {
-        let mut now = self.now.clone();
-        let up = async {
-            let up = now
-                .wait_for(|now| now.as_ref().is_some_and(|c| c.link.is_up()))
-                .await;
-            up.ok().and_then(|now| now.clone())
-        };
         tokio::select! {
-            up = up => up.ok_or_else(|| "the connection was closed".to_owned()),
+            up = within_window(self.now.clone(), |connected| connected.link.is_up()) => up,
             why = self.gone() => Err(why),
-            () = tokio::time::sleep(REDIAL_WINDOW) => Err(format!(
-                "the instance did not answer for {} s", REDIAL_WINDOW.as_secs()
-            )),
         }
     }
 
@@ -91,12 +87,33 @@ impl Line {
     }
 }
 
+/// The connection once it works. One that is lost but not yet said to be is waited out like one that is down.
+async fn within_window<C: Clone>(
+    mut now: watch::Receiver<State<C>>,
+    works: impl Fn(&C) -> bool,
+) -> Result<C, String> {
+    let asked = Instant::now();
+    loop {
+        let lost = match &*now.borrow_and_update() {
+            State::Up(connected) if works(connected) => return Ok(connected.clone()),
+            State::Up(_) => asked,
+            State::Down { since } => *since,
+        };
+        tokio::select! {
+            changed = now.changed() => changed.map_err(|_| "the connection was closed".to_owned())?,
+            () = sleep_until(lost + REDIAL_WINDOW) => return Err(format!(
+                "the instance did not answer for {} s", REDIAL_WINDOW.as_secs()
+            )),
+        }
+    }
+}
+
 async fn keep(
     first: Connected,
     route: Arc<Route>,
     target: Target,
     mut wires: Wires,
-    publish: watch::Sender<Option<Connected>>,
+    publish: watch::Sender<State<Connected>>,
 ) {
     let instance = route.instance().clone();
     let mut current = first;
@@ -105,7 +122,9 @@ async fn keep(
             why = current.link.lost() => why,
             () = wires.closing.cancelled() => return current.link.close().await,
         };
-        publish.send_replace(None);
+        publish.send_replace(State::Down {
+            since: Instant::now(),
+        });
         wires.changes.send_modify(|n| *n += 1);
         warn!(%instance, reason = %why, "connection lost");
         let redial = async {
@@ -131,8 +150,44 @@ async fn keep(
             warn!(%instance, "the lost connection's remote session could not be ended");
         }
         current = next;
-        publish.send_replace(Some(current.clone()));
+        publish.send_replace(State::Up(current.clone()));
         wires.changes.send_modify(|n| *n += 1);
         info!(%instance, "connection restored");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_connection_is_waited_for_once_however_often_it_is_asked_for() {
+        let (publish, now) = watch::channel(State::Up(true));
+        let works = |works: &bool| *works;
+        assert_eq!(within_window(now.clone(), works).await, Ok(true));
+
+        let lost = Instant::now();
+        publish.send_replace(State::Down { since: lost });
+        assert!(within_window(now.clone(), works).await.is_err());
+        assert_eq!(lost.elapsed(), REDIAL_WINDOW);
+        assert!(within_window(now.clone(), works).await.is_err());
+        assert_eq!(lost.elapsed(), REDIAL_WINDOW, "the second asker waited too");
+
+        publish.send_replace(State::Up(true));
+        assert_eq!(within_window(now, works).await, Ok(true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_comes_back_in_time_is_taken() {
+        let (publish, now) = watch::channel(State::Up(false));
+        let begun = Instant::now();
+        let back = async {
+            tokio::time::sleep(REDIAL_WINDOW / 2).await;
+            publish.send_replace(State::Down { since: begun });
+            tokio::time::sleep(REDIAL_WINDOW / 4).await;
+            publish.send_replace(State::Up(true));
+        };
+        let (connected, ()) = tokio::join!(within_window(now, |works| *works), back);
+        assert_eq!(connected, Ok(true));
     }
 }

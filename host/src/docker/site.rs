@@ -146,7 +146,8 @@ impl Site {
             .v(!self.config.volume_keep)
             .build();
         let at = self.connected().await.map_err(|e| e.to_string())?;
-        match at.docker.remove_container(name, Some(options)).await {
+        let asked = at.docker.remove_container(name, Some(options));
+        match self.unless_gone(asked).await.map_err(|e| e.to_string())? {
             Ok(()) => {}
             Err(error) if is_missing(&error) => {}
             Err(error) => return Err(format!("container {name} not removed: {error}")),

@@ -42,6 +42,8 @@ const NEAR_ITS_END: Duration = Duration::from_secs(5);
 /// How long an instance may boot before its operator is told what it is waited for.
 const SILENCE: Duration = Duration::from_secs(30);
 const KEEPALIVE: Duration = Duration::from_secs(3);
+/// The library gives up at the interval after this many: with 2, after three intervals of silence.
+const KEEPALIVE_MAX: usize = 2;
 
 /// Why an instance could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +129,7 @@ impl Connector {
         let mut config = client::Config {
             nodelay: true,
             keepalive_interval: Some(self.settings.keepalive.unwrap_or(KEEPALIVE)),
-            keepalive_max: 3,
+            keepalive_max: KEEPALIVE_MAX,
             ..client::Config::default()
         };
         config.preferred.cipher = vec![

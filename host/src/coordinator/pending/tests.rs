@@ -47,6 +47,17 @@ async fn a_confirmed_job_is_failed_at_once_and_its_log_says_why() {
     assert!(store.list("job").unwrap().is_empty());
 }
 
+#[tokio::test]
+async fn a_stop_names_the_jobs_whose_end_gitlab_was_not_told() {
+    let store = left_behind(false).await;
+    assert_eq!(untold(&store), [record(false).job.id]);
+    let unconfirmed = Store::in_memory();
+    PendingJob::begin(unconfirmed.clone(), record(false))
+        .await
+        .unwrap();
+    assert_eq!(untold(&unconfirmed), [0; 0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unconfirmed_job_is_forgotten() {
     let store = Store::in_memory();
