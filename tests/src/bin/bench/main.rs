@@ -1,0 +1,58 @@
+//! `make bench`: what Fleetling costs, as one table of medians from one run. Nothing here passes or fails by a time.
+
+mod extent;
+mod job;
+mod machine;
+mod memory;
+mod plugin;
+mod scaler;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use fleetling_lab::figures::Table;
+
+use extent::Extent;
+
+/// Measures plugins, the scaler, and jobs on a ready instance of the lab.
+#[derive(Parser)]
+struct Options {
+    /// A few rounds of each, to see that the bench itself works; its figures are worth little.
+    #[arg(long)]
+    quick: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    let extent = if options.quick {
+        Extent::QUICK
+    } else {
+        Extent::FULL
+    };
+    let mut table = Table::default();
+    let before = machine::describe();
+    let measured = tokio::select! {
+        measured = measure(&extent, &mut table) => measured,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; everything is being removed")),
+    };
+    println!("\n{before}\n{}\n\n{table}", machine::load("at the end"));
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("bench: not all was measured: {problem:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(extent: &Extent, table: &mut Table) -> Result<()> {
+    // Memory first: later parts leave freed pages behind that its groups would be given.
+    eprintln!("bench: plugins");
+    plugin::measure(extent, table).await?;
+    eprintln!("bench: the scaler's decisions");
+    scaler::measure(extent, table)?;
+    eprintln!("bench: jobs on a ready instance");
+    job::measure(extent, table).await
+}
