@@ -2,7 +2,8 @@
 
 pub(crate) struct Extent {
     pub(crate) loads: usize,
-    pub(crate) groups: usize,
+    /// Processes in which groups are loaded to see what they take.
+    pub(crate) memories: usize,
     pub(crate) calls: usize,
     pub(crate) decisions: usize,
     /// Jobs one after the other; each is followed by one `docker run` of each kind.
@@ -12,7 +13,7 @@ pub(crate) struct Extent {
 impl Extent {
     pub(crate) const FULL: Self = Self {
         loads: 15,
-        groups: 20,
+        memories: 5,
         calls: 5_000,
         decisions: 500,
         jobs: 15,
@@ -20,7 +21,7 @@ impl Extent {
 
     pub(crate) const QUICK: Self = Self {
         loads: 3,
-        groups: 5,
+        memories: 2,
         calls: 200,
         decisions: 20,
         jobs: 3,

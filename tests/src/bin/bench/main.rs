@@ -1,12 +1,15 @@
 //! `make bench`: what Fleetling costs, as one table of medians from one run. Nothing here passes or fails by a time.
 
 mod extent;
+mod groups;
 mod job;
 mod machine;
 mod memory;
 mod plugin;
 mod scaler;
+mod site;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -21,6 +24,9 @@ struct Options {
     /// A few rounds of each, to see that the bench itself works; its figures are worth little.
     #[arg(long)]
     quick: bool,
+    /// The bench's own: loads groups with this cache of compiled plugins and prints what they take.
+    #[arg(long, hide = true)]
+    groups: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -31,6 +37,9 @@ async fn main() -> ExitCode {
     } else {
         Extent::FULL
     };
+    if let Some(cache) = &options.groups {
+        return exit(groups::load(cache).await);
+    }
     let mut table = Table::default();
     let before = machine::describe();
     let measured = tokio::select! {
@@ -38,6 +47,10 @@ async fn main() -> ExitCode {
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; everything is being removed")),
     };
     println!("\n{before}\n{}\n\n{table}", machine::load("at the end"));
+    exit(measured)
+}
+
+fn exit(measured: Result<()>) -> ExitCode {
     match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
@@ -48,7 +61,6 @@ async fn main() -> ExitCode {
 }
 
 async fn measure(extent: &Extent, table: &mut Table) -> Result<()> {
-    // Memory first: later parts leave freed pages behind that its groups would be given.
     eprintln!("bench: plugins");
     plugin::measure(extent, table).await?;
     eprintln!("bench: the scaler's decisions");

@@ -1,37 +1,36 @@
 //! The AWS plugin as the manager loads it: time to load, memory of a group, cost of a call.
 
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow};
 use fleeting_plugin_aws::Aws;
-use fleetling::fleet::group::{InstanceGroup, ProviderSettings};
-use fleetling::plugin::actor::Actor;
-use fleetling::plugin::platform::{LoadRequest, Platform, PlatformOptions};
-use fleetling::store::Store;
+use fleetling::fleet::group::InstanceGroup;
 use fleetling_lab::figures::{Figures, Table};
 use fleetling_plugin_sdk::script::Script;
 use fleetling_plugin_sdk::{Provider, Settings};
-use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::extent::Extent;
-use crate::memory;
+use crate::groups;
+use crate::site::{Site, load_group};
 
 /// Calls in one measurement where one alone is too short for the clock.
 const BATCH: u32 = 1_000;
 
 pub(crate) async fn measure(extent: &Extent, table: &mut Table) -> Result<()> {
     let site = Site::new()?;
-    let (loaded, called) = groups(&site, extent).await?;
     let (cold, cached) = loads(&site, extent).await?;
+    let (loaded, called) = groups::measure(&site.cache("cold-0"), extent).await?;
     table.heading("AWS plugin: load (find, digest, compile, instantiate, describe, init)");
     table.row("cold: the cache is empty", cold);
     table.row("cached: compiled before", cached);
-    table.heading("AWS plugin: private memory of one group, beyond the first");
+    table.heading(format!(
+        "AWS plugin: private memory of a group, each the mean of {} after the first",
+        groups::GROUPS
+    ));
     table.row("loaded: one instance", loaded);
     table.row("after its first mutating call: two instances", called);
     table.heading("AWS plugin: `shutdown(false)`, which does nothing");
@@ -50,81 +49,12 @@ pub(crate) async fn measure(extent: &Extent, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Where plugins lie, and a place for caches.
-struct Site {
-    share: PathBuf,
-    scratch: tempfile::TempDir,
-}
-
-impl Site {
-    fn new() -> Result<Self> {
-        let binary = std::env::current_exe()?;
-        let target = binary.parent().and_then(Path::parent);
-        let share = target
-            .context("the binary has no folder")?
-            .join("share/fleetling");
-        ensure!(
-            share.join("plugins").is_dir(),
-            "{} has no plugins; `make parts` puts them there",
-            share.display()
-        );
-        Ok(Self {
-            share,
-            scratch: tempfile::tempdir()?,
-        })
-    }
-
-    fn cache(&self, name: &str) -> PathBuf {
-        self.scratch.path().join(name)
-    }
-
-    fn platform(&self, cache: &Path) -> Result<Platform> {
-        let options = PlatformOptions {
-            plugin_dirs: vec![self.share.join("plugins")],
-            data_dir: Some(self.share.clone()),
-            cache_dir: Some(cache.to_owned()),
-            ..PlatformOptions::new(self.scratch.path().join("plugins.toml"), Store::in_memory())
-        };
-        Ok(Platform::start(options)?)
-    }
-}
-
-/// Group number `n`, configured as the documentation does.
-async fn load(platform: &Platform, n: usize) -> Result<Arc<Actor>> {
-    let config = json!({
-        "name": format!("group-{n}"),
-        "profile": "default",
-        "config_file": "/home/user/.aws/config",
-        "credentials_file": "/home/user/.aws/credentials",
-    });
-    let settings = ProviderSettings {
-        os: None,
-        arch: None,
-        protocol: None,
-        port: None,
-        username: Some("ec2-user".to_owned()),
-        static_credentials: false,
-        ssh_public_key: Some("ssh-ed25519 AAAA".to_owned()),
-        owner: "bench".to_owned(),
-        max_instances: Some(10),
-        capacity_per_instance: 1,
-    };
-    let request = LoadRequest {
-        reference: "fleeting-plugin-aws",
-        config: &config,
-        settings,
-        group_key: &format!("bench/{n}"),
-    };
-    let loaded = platform.load(request).await;
-    loaded.map_err(|report| anyhow!("{report}"))
-}
-
 /// With a platform of its own each, as at the start of a manager.
 async fn loads(site: &Site, extent: &Extent) -> Result<(Figures, Figures)> {
     let timed = async |cache: PathBuf| -> Result<Duration> {
         let platform = site.platform(&cache)?;
         let began = Instant::now();
-        let actor = load(&platform, 0).await?;
+        let actor = load_group(&platform, 0).await?;
         let took = began.elapsed();
         drop(actor);
         Ok(took)
@@ -138,31 +68,9 @@ async fn loads(site: &Site, extent: &Extent) -> Result<(Figures, Figures)> {
     Ok((Figures::of_times(cold), Figures::of_times(cached)))
 }
 
-/// By how much this process grows with each group of one platform.
-async fn groups(site: &Site, extent: &Extent) -> Result<(Figures, Figures)> {
-    let platform = site.platform(&site.cache("groups"))?;
-    // The first one brings what all share: the compiler's remains, the engine's pools, the runtime's stacks.
-    let first = load(&platform, 0).await?;
-    first.shutdown(false).await?;
-    let (mut loaded, mut called) = (Vec::new(), Vec::new());
-    let mut kept = vec![first];
-    let grown = |from: u64, to: u64| to as f64 - from as f64;
-    for n in 1..=extent.groups {
-        let before = memory::private()?;
-        let actor = load(&platform, n).await?;
-        let between = memory::private()?;
-        actor.shutdown(false).await?;
-        let after = memory::private()?;
-        loaded.push(grown(before, between));
-        called.push(grown(before, after));
-        kept.push(actor);
-    }
-    Ok((Figures::of_sizes(loaded), Figures::of_sizes(called)))
-}
-
 async fn sandboxed(site: &Site, extent: &Extent) -> Result<Figures> {
     let platform = site.platform(&site.cache("calls"))?;
-    let actor = load(&platform, 0).await?;
+    let actor = load_group(&platform, 0).await?;
     // The lane's instance is made by its first call.
     actor.shutdown(false).await?;
     let mut times = Vec::with_capacity(extent.calls);
