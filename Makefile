@@ -21,13 +21,14 @@ test: setup parts build
 	cargo test -p fleetling-lab --features stories -- --test-threads=1
 
 bench: setup parts
-	@echo '==> bench'
-	cargo bench -p fleetling
+	@echo '==> bench: the release build takes minutes the first time'
+	cargo build --release -p fleetling -p fleetling-lab --features fleetling-lab/bench --bin fleetling --bin bench
+	@FLEETLING_BIN=$(CURDIR)/target/release/fleetling target/release/bench
 
 lint:
 	@echo '==> lint'
 	cargo fmt --check
-	cargo clippy --workspace --all-targets --features fleetling-lab/stories -- -D warnings
+	cargo clippy --workspace --all-targets --features fleetling-lab/stories,fleetling-lab/bench -- -D warnings
 
 build:
 	@echo '==> the manager'

@@ -12,6 +12,7 @@
 
 pub mod cloud;
 pub mod coordinator;
+pub mod figures;
 pub mod instances;
 pub mod journal;
 pub mod lab;

@@ -1,0 +1,70 @@
+//! `make bench`: what Fleetling costs, as one table of medians from one run. Nothing here passes or fails by a time.
+
+mod extent;
+mod groups;
+mod job;
+mod machine;
+mod memory;
+mod plugin;
+mod scaler;
+mod site;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use fleetling_lab::figures::Table;
+
+use extent::Extent;
+
+/// Measures plugins, the scaler, and jobs on a ready instance of the lab.
+#[derive(Parser)]
+struct Options {
+    /// A few rounds of each, to see that the bench itself works; its figures are worth little.
+    #[arg(long)]
+    quick: bool,
+    /// The bench's own: loads groups with this cache of compiled plugins and prints what they take.
+    #[arg(long, hide = true)]
+    groups: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    let extent = if options.quick {
+        Extent::QUICK
+    } else {
+        Extent::FULL
+    };
+    if let Some(cache) = &options.groups {
+        return exit(groups::load(cache).await);
+    }
+    let mut table = Table::default();
+    let before = machine::describe();
+    let measured = tokio::select! {
+        measured = measure(&extent, &mut table) => measured,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; everything is being removed")),
+    };
+    println!("\n{before}\n{}\n\n{table}", machine::load("at the end"));
+    exit(measured)
+}
+
+fn exit(measured: Result<()>) -> ExitCode {
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("bench: not all was measured: {problem:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(extent: &Extent, table: &mut Table) -> Result<()> {
+    eprintln!("bench: plugins");
+    plugin::measure(extent, table).await?;
+    eprintln!("bench: the scaler's decisions");
+    scaler::measure(extent, table)?;
+    eprintln!("bench: jobs on a ready instance");
+    job::measure(extent, table).await
+}
