@@ -32,10 +32,23 @@ pub struct Common {
     #[arg(long = "plugin-dir", global = true, value_name = "FOLDER")]
     pub plugin_dirs: Vec<PathBuf>,
     /// How much is logged; wins over the configuration's log_level
-    #[arg(short, long, global = true, env = "LOG_LEVEL", value_name = "LEVEL", ignore_case = true)]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "LOG_LEVEL",
+        value_name = "LEVEL",
+        ignore_case = true
+    )]
     pub log_level: Option<LogLevel>,
     /// How a log line looks; wins over the configuration's log_format
-    #[arg(long, global = true, env = "LOG_FORMAT", value_name = "FORMAT", ignore_case = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "LOG_FORMAT",
+        value_name = "FORMAT",
+        ignore_case = true
+    )]
     pub log_format: Option<LogFormat>,
     /// The same as --log-level debug
     #[arg(long, global = true, env = "RUNNER_DEBUG", value_parser = BoolishValueParser::new())]

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::runner::{Permits, Serving};
+use crate::config::usable::Runner;
 use crate::coordinator::api::{JobApi, JobKey, JobState, Update, Updated};
 use crate::coordinator::client::Client;
 use crate::coordinator::commit::{Commitment, commit};
@@ -26,7 +27,7 @@ use crate::coordinator::pending::{JobRecord, PendingJob};
 use crate::coordinator::trace::{Report, Trace, TraceOptions, TraceProblem};
 use crate::docker::executor::DockerExecutor;
 use crate::docker::readiness::Readiness;
-use crate::docker::stage::Plan;
+use crate::docker::stage::{Executor as _, Plan};
 use crate::job::{self, AcquireProblem, Ended, Work, plan};
 use crate::scaler::{Acquisition, Health, Reservation};
 
@@ -44,12 +45,7 @@ pub(super) async fn run(
         project = payload.job_info.project_id,
         "job received"
     );
-    let timestamps = serving
-        .runner
-        .feature_flags
-        .get("FF_TIMESTAMPS")
-        .copied()
-        .unwrap_or(true);
+    let timestamps = flag(&serving.runner, &payload, "FF_TIMESTAMPS");
     let record = JobRecord::new(
         &serving.runner.url,
         &serving.short_token,
@@ -87,30 +83,77 @@ pub(super) async fn run(
     let waited = work.payload.job_info.time_in_queue_seconds;
     monitor.job_started(&serving, id, waited);
     let started = Instant::now();
-    let outcome = if canceled {
-        drop((reservation, permits));
-        Outcome::Failed {
+    let (outcome, place) = if canceled {
+        drop(reservation);
+        let outcome = Outcome::Failed {
             reason: FailureReason::JobCanceled,
             exit_code: None,
             message: "canceled before it began".to_owned(),
-        }
+        };
+        (outcome, None)
     } else {
-        carry_out(serving.clone(), work, &trace, reservation, permits).await
+        carry_out(serving.clone(), work, &trace, reservation).await
     };
-    drop((number, project_number));
     monitor.job_ended(&serving, id, started.elapsed(), &outcome);
-    end(trace, pending, outcome).await;
+    // GitLab hears of the end while the containers are removed; neither waits for the other.
+    let leave = async {
+        if let Some(place) = place {
+            place.leave(id).await;
+        }
+        drop((number, project_number, permits));
+    };
+    tokio::join!(leave, end(trace, pending, outcome));
 }
 
-/// The part of a job that holds capacity: from waiting for a slot to giving it back.
+/// A slot, and what the job left on it.
+struct Place {
+    acquisition: Acquisition<Readiness>,
+    executor: Option<DockerExecutor>,
+}
+
+impl Place {
+    /// Cleans up and gives the slot back.
+    async fn leave(self, job: u64) {
+        let cleaned = match &self.executor {
+            Some(executor) => executor.cleanup().await,
+            None => Ok(()),
+        };
+        let instance = self.acquisition.instance().clone();
+        self.acquisition.release(match cleaned {
+            Ok(()) => Health::Good,
+            Err(left) => {
+                warn!(job, %instance, left, "cleanup failed; the instance is not used again");
+                Health::Retire(format!("cleanup after job {job} failed: {left}"))
+            }
+        });
+    }
+}
+
+/// A feature flag that is on by default: the operator's word wins over the job's.
+fn flag(runner: &Runner, payload: &Job, name: &str) -> bool {
+    let job = || {
+        payload
+            .variables
+            .iter()
+            .rev()
+            .find(|variable| variable.key == name)
+    };
+    let of_job = || job().map(|variable| variable.value != "false" && variable.value != "0");
+    runner
+        .feature_flags
+        .get(name)
+        .copied()
+        .or_else(of_job)
+        .unwrap_or(true)
+}
+
+/// From waiting for a slot to the last stage's end.
 async fn carry_out(
     serving: Arc<Serving>,
     work: Work,
     trace: &Trace,
     reservation: Reservation,
-    permits: Permits,
-) -> Outcome {
-    let id = work.payload.id;
+) -> (Outcome, Option<Place>) {
     let (hold, mut held) = oneshot::channel();
     let waiting = serving.clone();
     let acquire = move |plan: Plan| async move {
@@ -122,18 +165,13 @@ async fn carry_out(
             .map_err(|e| AcquireProblem(e.to_string()))
     };
     let stopping = serving.process.shutdown.stopping().clone();
-    let Ended {
-        outcome,
-        executor_clean,
-    } = job::run(work, trace.log(), acquire, trace.signals(), stopping).await;
-    if let Ok(acquisition) = held.try_recv() {
-        acquisition.release(match executor_clean {
-            Ok(()) => Health::Good,
-            Err(left) => Health::Retire(format!("cleanup after job {id} failed: {left}")),
-        });
-    }
-    drop(permits);
-    outcome
+    let Ended { outcome, executor } =
+        job::run(work, trace.log(), acquire, trace.signals(), stopping).await;
+    let place = held.try_recv().ok().map(|acquisition| Place {
+        acquisition,
+        executor,
+    });
+    (outcome, place)
 }
 
 /// Waits for a slot, for `instance_acquire_timeout` at most.
@@ -218,15 +256,17 @@ fn open_trace(
     timestamps: bool,
 ) -> Result<Trace, TraceProblem> {
     let payload = &work.payload;
-    // A payload that is refused prints no variable.
     let prepared = plan::prepare(work).ok();
-    let masks = Masks {
-        phrases: prepared
-            .as_ref()
-            .map(|p| p.variables.masked())
-            .unwrap_or_default(),
-        prefixes: payload.features.token_mask_prefixes.clone(),
+    // A refused payload may still quote a value in its refusal.
+    let phrases = match &prepared {
+        Some(prepared) => prepared.variables.masked(),
+        None => masked_as_sent(payload),
     };
+    let mut prefixes = payload.features.token_mask_prefixes.clone();
+    if flag(&serving.runner, payload, "FF_MASK_ALL_DEFAULT_TOKENS") {
+        prefixes.extend(Masks::all_default_prefixes());
+    }
+    let masks = Masks { phrases, prefixes };
     let options = TraceOptions {
         spool_dir: serving.process.spool_dir.clone(),
         limit_bytes: serving.runner.output_limit,
@@ -235,4 +275,9 @@ fn open_trace(
         retry_limit: serving.runner.job_status_final_update_retry_limit,
     };
     Trace::open(api, payload, &masks, options)
+}
+
+fn masked_as_sent(payload: &Job) -> Vec<String> {
+    let masked = payload.variables.iter().filter(|variable| variable.masked);
+    masked.map(|variable| variable.value.clone()).collect()
 }

@@ -86,6 +86,8 @@ async fn start(process: Arc<Process>, runner: usable::Runner) -> anyhow::Result<
     let id = learn_id(&process, &runner, &client).await;
     let key = format!("{}|{id}", runner.url.as_str().trim_end_matches('/'));
 
+    let key = own_key(key, &process.config.runners, &runner);
+
     let autoscaler = &runner.autoscaler;
     let connector = &autoscaler.connector;
     let identity = Identity::chosen(connector, &process.store, &key)?;
@@ -203,6 +205,21 @@ async fn learn_id(process: &Process, runner: &usable::Runner, client: &Client) -
         }
         tokio::time::sleep(VERIFY_PAUSE).await;
     }
+}
+
+/// What is stored of a runner goes by its identity; further entries of the same GitLab runner keep their own state,
+/// under their place in the file.
+fn own_key(key: String, all: &[usable::Runner], runner: &usable::Runner) -> String {
+    let is_same = |other: &usable::Runner| {
+        other.url == runner.url
+            && (other.id.is_some() && other.id == runner.id
+                || other.token.expose_secret() == runner.token.expose_secret())
+    };
+    let mut before = all.iter().filter(|other| other.index < runner.index);
+    if before.any(is_same) {
+        return format!("{key}#{}", runner.index);
+    }
+    key
 }
 
 /// Names a runner whose ID is unknown, without telling its token.

@@ -23,6 +23,9 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// GitLab holds a request for jobs for 50 seconds while it has none.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 /// A log or state that is not taken by then is sent again.
+/// An update is small; one that is not answered by then is sent again, and asked for again before GitLab gives an
+/// unconfirmed job away.
+const UPDATE_TIMEOUT: Duration = Duration::from_secs(20);
 const JOB_TIMEOUT: Duration = Duration::from_secs(120);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
@@ -365,7 +368,7 @@ impl JobApi for Client {
         let path = format!("jobs/{}", job.id);
         let sent = persist(|| {
             let request = self
-                .request(Method::PUT, &path, JOB_TIMEOUT)
+                .request(Method::PUT, &path, UPDATE_TIMEOUT)
                 .header("JOB-TOKEN", &job.token.0)
                 .header(header::CONTENT_TYPE, "application/json")
                 .header(header::ACCEPT, "application/json")

@@ -9,7 +9,7 @@ use super::update::backoff;
 use crate::store::Store;
 
 /// GitLab gives an unconfirmed job to another runner after two minutes; nothing is confirmed close to that.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Whose the job is now.
 pub enum Commitment {

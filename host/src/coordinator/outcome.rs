@@ -51,7 +51,9 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Success => f.write_str("success"),
-            Self::Failed { reason, message, .. } => write!(f, "failed ({reason}): {message}"),
+            Self::Failed {
+                reason, message, ..
+            } => write!(f, "failed ({reason}): {message}"),
             Self::Abandoned => f.write_str("abandoned, GitLab ended it"),
         }
     }

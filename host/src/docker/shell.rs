@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::line::{Connected, REDIAL_WINDOW};
-use super::site::{Site, failed};
+use super::site::{self, Site, failed};
 use super::stage::{Output, StageFailure, StageScript, Stream};
 use super::stream::{Sieve, Skip, Tally};
 

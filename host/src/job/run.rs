@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::coordinator::outcome::{FailureReason, Outcome, Signal};
 use crate::docker::stage::{Executor, Plan};
@@ -40,12 +40,11 @@ const PREPARE: &str = "prepare_executor";
 #[error("{0}")]
 pub struct AcquireProblem(pub String);
 
-/// What became of a job and of the place where it ran.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+/// What became of a job, and where it ran.
+pub struct Ended<E> {
     pub outcome: Outcome,
-    /// What was left behind; the instance must not be reused then.
-    pub executor_clean: Result<(), String>,
+    /// Still to be cleaned up: GitLab need not wait for that. `None` if the job never had one.
+    pub executor: Option<E>,
 }
 
 /// Runs the job to its end. `acquire` is called once, with what the job asks of Docker; it is dropped if the job ends
@@ -56,7 +55,7 @@ pub async fn run<E, A, F>(
     acquire: A,
     signals: watch::Receiver<Signal>,
     shutdown: CancellationToken,
-) -> Ended
+) -> Ended<E>
 where
     E: Executor,
     A: FnOnce(Plan) -> F,
@@ -68,7 +67,7 @@ where
     shown.line(lines::header(&work));
     let ended = walk(&work, &*log, &shown, acquire, watcher).await;
     shown.line(lines::ending(&ended.outcome));
-    info!(job = work.payload.id, outcome = %ended.outcome, clean = ended.executor_clean.is_ok(), "job ended");
+    info!(job = work.payload.id, outcome = %ended.outcome, "job ended");
     ended
 }
 
@@ -78,7 +77,7 @@ async fn walk<E, A, F>(
     shown: &Gate,
     acquire: A,
     watcher: Watcher,
-) -> Ended
+) -> Ended<E>
 where
     E: Executor,
     A: FnOnce(Plan) -> F,
@@ -86,7 +85,7 @@ where
 {
     let nothing_used = |outcome| Ended {
         outcome,
-        executor_clean: Ok(()),
+        executor: None,
     };
     let prepared = match plan::prepare(work) {
         Ok(prepared) => prepared,
@@ -130,18 +129,9 @@ where
         watcher,
     };
     let outcome = course.walk().await;
-    let executor_clean = executor.cleanup().await;
-    if let Err(left) = &executor_clean {
-        warn!(
-            job = work.payload.id,
-            instance = executor.instance(),
-            left,
-            "cleanup failed"
-        );
-    }
     Ended {
         outcome,
-        executor_clean,
+        executor: Some(executor),
     }
 }
 

@@ -121,7 +121,7 @@ impl Executor for Fake {
 }
 
 struct Told {
-    ended: Ended,
+    outcome: Outcome,
     did: Vec<String>,
     log: String,
 }
@@ -151,8 +151,11 @@ where
         shutdown.clone(),
     );
     let (ended, ()) = tokio::join!(running, disturb(signal, shutdown));
+    if let Some(executor) = &ended.executor {
+        executor.cleanup().await.unwrap();
+    }
     Told {
-        ended,
+        outcome: ended.outcome,
         did: fake.did.all(),
         log: log.all().concat(),
     }
@@ -184,13 +187,7 @@ async fn stages_run_in_order_and_sources_show_behind_the_slower_preparation() {
     };
     let begun = Instant::now();
     let told = job(json!({}), &fake, undisturbed).await;
-    assert_eq!(
-        told.ended,
-        Ended {
-            outcome: Outcome::Success,
-            executor_clean: Ok(())
-        }
-    );
+    assert_eq!(told.outcome, Outcome::Success);
     let order = [
         "prepare_script",
         "get_sources",
@@ -231,7 +228,7 @@ async fn a_failed_script_lets_after_script_know() {
         exit_code: Some(42),
         message: "exit code 42".into(),
     };
-    assert_eq!(told.ended.outcome, expected);
+    assert_eq!(told.outcome, expected);
     let after = fake.scripts.lock().unwrap()["after_script"].clone();
     assert!(
         after.contains(r"export CI_JOB_STATUS='\''failed'\''"),
@@ -249,12 +246,12 @@ async fn a_failed_script_lets_after_script_know() {
 async fn after_script_s_failure_counts_only_when_asked() {
     let fake = Fake::default().stage("after_script", 1, vec![Ok(1)]);
     let told = job(json!({}), &fake, undisturbed).await;
-    assert_eq!(told.ended.outcome, Outcome::Success);
+    assert_eq!(told.outcome, Outcome::Success);
     let strict =
         json!({ "variables": [{ "key": "AFTER_SCRIPT_IGNORE_ERRORS", "value": "false" }] });
     let fake = Fake::default().stage("after_script", 1, vec![Ok(1)]);
     let told = job(strict, &fake, undisturbed).await;
-    assert_eq!(reason(&told.ended.outcome), FailureReason::ScriptFailure);
+    assert_eq!(reason(&told.outcome), FailureReason::ScriptFailure);
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,7 +263,7 @@ async fn cancel_ends_the_script_and_after_script_still_runs() {
         sleep(Duration::from_secs(30)).await;
     })
     .await;
-    assert_eq!(reason(&told.ended.outcome), FailureReason::JobCanceled);
+    assert_eq!(reason(&told.outcome), FailureReason::JobCanceled);
     let end = [
         "stopped step_script",
         "after_script",
@@ -308,7 +305,7 @@ async fn abort_shutdown_and_the_job_s_timeout_end_everything_but_cleanup() {
             ["prepare_script", "get_sources", "step_script", "cleanup"],
             "{case}"
         );
-        assert_eq!(told.ended.outcome == Outcome::Abandoned, case == "abort");
+        assert_eq!(told.outcome == Outcome::Abandoned, case == "abort");
         assert!(told.log.contains(text), "{case}: {}", told.log);
     }
 }
@@ -318,10 +315,7 @@ async fn the_script_s_own_timeout_lets_after_script_run() {
     let fake = Fake::default().stage("step_script", 1000, vec![]);
     let parts = json!({ "variables": [{ "key": "RUNNER_SCRIPT_TIMEOUT", "value": "1m" }] });
     let told = job(parts, &fake, undisturbed).await;
-    assert_eq!(
-        reason(&told.ended.outcome),
-        FailureReason::JobExecutionTimeout
-    );
+    assert_eq!(reason(&told.outcome), FailureReason::JobExecutionTimeout);
     assert!(told.did.contains(&"after_script".into()), "{:?}", told.did);
     let after = fake.scripts.lock().unwrap()["after_script"].clone();
     assert!(after.contains(r"CI_JOB_STATUS='\''timedout'\''"), "{after}");
@@ -339,7 +333,7 @@ async fn preparing_is_tried_again_only_where_that_may_help() {
         ..Fake::default()
     };
     assert_eq!(
-        job(json!({}), &fake, undisturbed).await.ended.outcome,
+        job(json!({}), &fake, undisturbed).await.outcome,
         Outcome::Success
     );
     for (failures, tries) in [(vec![failure(true); 3], 3), (vec![failure(false)], 1)] {
@@ -348,7 +342,7 @@ async fn preparing_is_tried_again_only_where_that_may_help() {
             ..Fake::default()
         };
         let told = job(json!({}), &fake, undisturbed).await;
-        assert_eq!(reason(&told.ended.outcome), FailureReason::ImagePullFailure);
+        assert_eq!(reason(&told.outcome), FailureReason::ImagePullFailure);
         assert_eq!(fake.nth("ready_build"), tries);
         assert_eq!(told.did.last().unwrap(), "cleanup");
         assert!(!told.log.contains("output of"), "{}", told.log);
@@ -360,7 +354,7 @@ async fn sources_are_tried_again_as_often_as_asked() {
     let fake = Fake::default().stage("get_sources", 1, vec![Ok(128), Ok(0)]);
     let parts = json!({ "variables": [{ "key": "GET_SOURCES_ATTEMPTS", "value": "2" }] });
     let told = job(parts, &fake, undisturbed).await;
-    assert_eq!(told.ended.outcome, Outcome::Success);
+    assert_eq!(told.outcome, Outcome::Success);
     let begin = [
         "prepare_script",
         "get_sources",
@@ -375,7 +369,7 @@ async fn sources_are_tried_again_as_often_as_asked() {
     }
     .stage("get_sources", 1, vec![Ok(1)]);
     let told = job(json!({}), &fake, undisturbed).await;
-    assert_eq!(reason(&told.ended.outcome), FailureReason::ScriptFailure);
+    assert_eq!(reason(&told.outcome), FailureReason::ScriptFailure);
     assert_eq!(told.did[2..], ["cleanup_file_variables", "cleanup"]);
     assert_in_order(
         &told.log,
@@ -388,14 +382,11 @@ async fn a_vanished_container_is_made_again_only_as_often_as_asked() {
     let vanished = || Err(StageFailure::ContainerVanished("c1".into()));
     let fake = Fake::default().stage("step_script", 1, vec![vanished()]);
     let told = job(json!({}), &fake, undisturbed).await;
-    assert_eq!(
-        reason(&told.ended.outcome),
-        FailureReason::RunnerSystemFailure
-    );
+    assert_eq!(reason(&told.outcome), FailureReason::RunnerSystemFailure);
     let parts = json!({ "variables": [{ "key": "EXECUTOR_JOB_SECTION_ATTEMPTS", "value": "2" }] });
     let fake = Fake::default().stage("step_script", 1, vec![vanished()]);
     let told = job(parts, &fake, undisturbed).await;
-    assert_eq!(told.ended.outcome, Outcome::Success);
+    assert_eq!(told.outcome, Outcome::Success);
     assert!(
         told.log
             .contains("Container \"c1\" not found or removed. Will retry...")
@@ -432,7 +423,7 @@ async fn what_cannot_be_honoured_fails_before_an_instance_is_asked_for() {
     let parts = json!({ "services": [{ "name": "postgres" }] });
     let told = job(parts, &Fake::default(), undisturbed).await;
     assert_eq!(
-        reason(&told.ended.outcome),
+        reason(&told.outcome),
         FailureReason::RunnerConfigurationError
     );
     assert!(
