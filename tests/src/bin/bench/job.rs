@@ -1,6 +1,6 @@
 //! Jobs on a ready instance, one after the other, each followed by `docker run` of the same image and script there.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use fleetling_lab::coordinator::{JobRecord, JobState};
@@ -13,6 +13,8 @@ const LIMIT: Duration = Duration::from_secs(180);
 /// Prints what it does not say, so that the command line in the log is not taken for its output.
 const SCRIPT: &str = "echo good-$((40 + 2))";
 const GREETING: &str = "good-42";
+/// Seconds.
+const DAY: f64 = 86_400.0;
 /// Before anything counts: they pull the image and fill every cache.
 const WARM_UP: usize = 2;
 
@@ -20,7 +22,9 @@ const WARM_UP: usize = 2;
 struct JobTimes {
     /// Any part of the log.
     log: Duration,
-    /// The script's own first line.
+    /// The script's own first line, when the manager read it: by the timestamp that it put into the log.
+    read: Duration,
+    /// The same line, when GitLab got it: the manager sends as often as GitLab says, the lab's says every second.
     output: Duration,
     /// The first `PUT` with the job's end.
     end: Duration,
@@ -62,6 +66,10 @@ pub(crate) async fn measure(extent: &Extent, table: &mut Table) -> Result<()> {
         "job on a ready instance: busybox, `{SCRIPT}`, no sources, pull_policy always; since its payload was handed out"
     ));
     table.row("first part of the log received", of(|times| times.log));
+    table.row(
+        "script's first output read by the manager",
+        of(|times| times.read),
+    );
     table.row("script's first output received", of(|times| times.output));
     table.row("final update received", of(|times| times.end));
     for (name, times) in [
@@ -110,8 +118,29 @@ fn times(record: &JobRecord) -> Result<JobTimes> {
         .find(|update| update.state == "success");
     Ok(JobTimes {
         log: since(record.growth.first().map(|(at, _)| *at), "log")?,
+        read: read_at(record, given)?,
         output: since(record.shown_at(GREETING), "output")?,
         end: since(last.map(|update| update.at), "final update")?,
+    })
+}
+
+/// From `given` to the timestamp of the script's first line (`…T12:34:56.123456Z 01O good…`).
+fn read_at(record: &JobRecord, given: Instant) -> Result<Duration> {
+    let log = record.log();
+    let line = log.lines().find(|line| line.contains(GREETING));
+    let read = line
+        .and_then(|line| of_day(line.split_once('T')?.1.split_once('Z')?.0))
+        .with_context(|| format!("no line of the script has a timestamp:\n{log}"))?;
+    let given = SystemTime::now() - given.elapsed();
+    let given = given.duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64() % DAY;
+    // A job may begin before midnight and print after it.
+    Ok(Duration::from_secs_f64((read - given).rem_euclid(DAY)))
+}
+
+/// Seconds since midnight of `12:34:56.123456`.
+fn of_day(clock: &str) -> Option<f64> {
+    clock.split(':').try_fold(0.0, |seconds, part| {
+        Some(seconds * 60.0 + part.parse::<f64>().ok()?)
     })
 }
 
