@@ -1,5 +1,6 @@
 //! The project's git repository, served by git itself over HTTP to whoever holds the token of a running job.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -35,12 +36,10 @@ impl Repository {
         git(&work, &["init", "--quiet", "--initial-branch=main"])?;
         std::fs::write(work.join("README.md"), "The lab's project.\n")?;
         std::fs::create_dir_all(work.join("bin"))?;
-        std::fs::write(
-            work.join("bin/greet"),
-            "#!/bin/sh\necho \"greetings from the sources\"\n",
-        )?;
+        let greet = work.join("bin/greet");
+        std::fs::write(&greet, "#!/bin/sh\necho \"greetings from the sources\"\n")?;
+        std::fs::set_permissions(&greet, std::fs::Permissions::from_mode(0o755))?;
         git(&work, &["add", "."])?;
-        git(&work, &["update-index", "--chmod=+x", "bin/greet"])?;
         git(&work, &["commit", "--quiet", "-m", "Begin"])?;
         std::fs::write(work.join("CHANGES"), "second\n")?;
         git(&work, &["add", "."])?;
