@@ -111,7 +111,8 @@ async fn start(process: Arc<Process>, runner: usable::Runner) -> anyhow::Result<
             settings,
             group_key: &key,
         })
-        .await?;
+        .await
+        .map_err(|report| anyhow::anyhow!(report.in_one_line()))?;
     let readiness = Readiness {
         connector: Connector::new(connector.clone(), identity, process.store.clone()),
         target: Target::from_docker_host(runner.docker.host.as_deref())
