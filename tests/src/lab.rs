@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::cloud::Cloud;
 use crate::coordinator::Coordinator;
+use crate::installation::Installation;
 use crate::instances::{Instances, REGISTRY_HOST, Site};
 use crate::journal::{Fact, Journal};
 use crate::manager::{Configuration, Manager};
@@ -58,9 +59,27 @@ impl Lab {
 
     /// Writes the manager's files and starts `fleetling run`.
     pub fn start_manager(&self, configuration: &Configuration) -> Result<Manager> {
+        self.start_manager_of(&Installation::built()?, configuration)
+    }
+
+    /// The same with another installation than the one that was built.
+    pub fn start_manager_of(
+        &self,
+        installation: &Installation,
+        configuration: &Configuration,
+    ) -> Result<Manager> {
         let home = self.home();
         configuration.write(&home)?;
-        Manager::run(&home, &self.run.dir.join("pids"), self.journal.clone())
+        let journal = self.journal.clone();
+        Manager::run(installation, &home, &self.run.dir.join("pids"), journal)
+    }
+
+    /// Any command of the binary, with the manager's environment and no file written before.
+    pub fn command(&self, arguments: &[&str]) -> Result<Manager> {
+        let (home, pids) = (self.home(), self.run.dir.join("pids"));
+        std::fs::create_dir_all(&home)?;
+        let journal = self.journal.clone();
+        Manager::command(&Installation::built()?, arguments, &home, &pids, journal)
     }
 
     /// Where config.toml, plugins.toml, the AWS files and the manager's state are; survives the manager.

@@ -13,14 +13,17 @@
 pub mod cloud;
 pub mod coordinator;
 pub mod figures;
+pub mod installation;
 pub mod instances;
 pub mod journal;
 pub mod lab;
+pub mod line;
 pub mod manager;
 mod run;
 
 pub use coordinator::job::Job;
 pub use coordinator::{Coordinator, JobId};
+pub use installation::Installation;
 pub use journal::{Fact, Journal};
 pub use lab::Lab;
 pub use manager::{Configuration, Manager};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
@@ -12,7 +12,9 @@ use tokio::process::{Child, Command};
 
 use crate::cloud::Access;
 use crate::coordinator::Coordinator;
+use crate::installation::Installation;
 use crate::journal::{Fact, Journal};
+use crate::line::Line;
 
 /// The example of the Docker Autoscaler documentation, to the letter.
 pub const DOCUMENTED: &str = include_str!("documented.toml");
@@ -96,25 +98,32 @@ pub struct Manager {
 }
 
 impl Manager {
-    pub(crate) fn run(home: &Path, pids: &Path, journal: Journal) -> Result<Self> {
+    pub(crate) fn run(
+        installation: &Installation,
+        home: &Path,
+        pids: &Path,
+        journal: Journal,
+    ) -> Result<Self> {
         let config = home.join("config.toml");
-        Self::command(
-            &["run", "--config", &config.to_string_lossy()],
-            home,
-            pids,
-            journal,
-        )
+        let arguments = ["run", "--config", &config.to_string_lossy()];
+        Self::command(installation, &arguments, home, pids, journal)
     }
 
     /// Any command of the binary, with the manager's environment.
-    pub fn command(arguments: &[&str], home: &Path, pids: &Path, journal: Journal) -> Result<Self> {
-        let binary = binary()?;
+    pub(crate) fn command(
+        installation: &Installation,
+        arguments: &[&str],
+        home: &Path,
+        pids: &Path,
+        journal: Journal,
+    ) -> Result<Self> {
+        let binary = &installation.binary;
         let begins = journal.entries().len();
-        let mut child = Command::new(&binary)
+        let mut child = Command::new(binary)
             .args(arguments)
             .current_dir(home)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", &installation.search_path)
             .env("HOME", home)
             .env("STATE_DIRECTORY", home.join("state"))
             .env("NO_COLOR", "1")
@@ -158,6 +167,13 @@ impl Manager {
                 _ => None,
             })
             .collect()
+    }
+
+    /// The lines of its output that contain `text`.
+    pub fn lines(&self, text: &str) -> Vec<Line> {
+        let said = self.said();
+        let lines = said.lines().filter(|line| line.contains(text));
+        lines.map(|line| Line(line.to_owned())).collect()
     }
 
     /// Waits until one line of its output contains all of `words`, and returns that line.
@@ -240,18 +256,4 @@ fn listen(from: Option<impl AsyncRead + Unpin + Send + 'static>, file: PathBuf, 
             journal.record(Fact::Said(line));
         }
     });
-}
-
-/// `target/debug/fleetling`, or what `FLEETLING_BIN` names.
-fn binary() -> Result<PathBuf> {
-    if let Some(named) = std::env::var_os("FLEETLING_BIN") {
-        return Ok(named.into());
-    }
-    let built = crate::run::root().join("target/debug/fleetling");
-    ensure!(
-        built.exists(),
-        "{} is missing; `make build` makes it",
-        built.display()
-    );
-    Ok(built)
 }

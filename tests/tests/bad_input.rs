@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use fleetling_lab::coordinator::JobState;
-use fleetling_lab::{Configuration, Job, Lab, Manager};
+use fleetling_lab::{Configuration, Installation, Job, Lab, Manager};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -23,28 +23,24 @@ async fn refused(
 #[tokio::test(flavor = "multi_thread")]
 async fn no_config_file() -> Result<()> {
     let lab = Lab::start().await?;
-    let home = lab.home();
-    std::fs::create_dir_all(&home)?;
-    let missing = home.join("missing.toml");
-    let arguments = ["run", "--config", &missing.to_string_lossy()];
-    let mut manager = Manager::command(&arguments, &home, &home.join("pids"), lab.journal.clone())?;
+    let missing = lab.home().join("missing.toml");
+    let missing = missing.to_string_lossy();
+    let mut manager = lab.command(&["run", "--config", &missing])?;
     ensure!(
         !manager.ended(SOON).await?.success(),
         "it ended well without a config file"
     );
-    manager.says(&["missing.toml"], SOON).await.map(drop)
+    let place = format!("looked for {missing}");
+    let words = ["no configuration file", &place, "--config"];
+    manager.says(&words, SOON).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_toml_syntax_error_ends_the_start_and_names_the_line() -> Result<()> {
     let edit = |c: Configuration| c.replace("concurrent = 10", "concurrent = = 10");
-    let (_lab, mut manager) = refused(edit, &["config.toml"]).await?;
+    let words = ["config.toml:1:14: no TOML: extra `=`", "; mend this line"];
+    let (_lab, mut manager) = refused(edit, &words).await?;
     ensure!(!manager.ended(SOON).await?.success(), "{}", manager.said());
-    ensure!(
-        manager.said().contains(":1:") || manager.said().contains("line 1"),
-        "{}",
-        manager.said()
-    );
     Ok(())
 }
 
@@ -56,18 +52,59 @@ async fn a_wrong_type_names_the_key() -> Result<()> {
             "capacity_per_instance = \"one\"",
         )
     };
-    refused(edit, &["capacity_per_instance"]).await.map(drop)
+    let words = [
+        "config.toml:14:5:",
+        "\"instance autoscaler example\"",
+        "autoscaler.capacity_per_instance: expected a whole number, found a string",
+        "; remove the quotes",
+    ];
+    let (_lab, mut manager) = refused(edit, &words).await?;
+    ensure!(!manager.ended(SOON).await?.success(), "{}", manager.said());
+    manager
+        .says(&["no [[runners]] entry that can work; next:"], SOON)
+        .await
+        .map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_plugin_says_where_it_was_looked_for() -> Result<()> {
     let edit = |c: Configuration| c.replace("fleeting-plugin-aws", "fleeting-plugin-nowhere");
-    let (_lab, manager) = refused(edit, &["fleeting-plugin-nowhere"]).await?;
-    ensure!(
-        manager.said().contains("plugins"),
-        "no place is named:\n{}",
-        manager.said()
+    let words = [
+        "runner disabled: plugin `nowhere` was not loaded",
+        "it was found in none of: ",
+        "/manager/plugins, ",
+        "/share/fleetling/plugins, ",
+        "/usr/bin",
+        "next: put `fleeting-plugin-nowhere.wasm` or `nowhere.wasm` into one of these",
+        "runner=\"instance autoscaler example\"",
+    ];
+    let (_lab, mut manager) = refused(edit, &words).await?;
+    ensure!(!manager.ended(SOON).await?.success(), "{}", manager.said());
+    let times = manager.lines("was not loaded").len();
+    ensure!(times == 1, "said {times} times:\n{}", manager.said());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_native_plugin_on_the_path_is_refused_by_name() -> Result<()> {
+    let lab = Lab::start().await?;
+    let programs = lab.home().join("programs");
+    std::fs::create_dir_all(&programs)?;
+    let native = programs.join("fleeting-plugin-aws");
+    std::fs::copy("/bin/true", &native)?;
+    let bare = Installation::without_plugins(&lab.home().join("installed"))?.on_path(&programs)?;
+    let mut manager = lab.start_manager_of(&bare, &lab.configuration())?;
+    let named = format!(
+        "{} is a native plugin and cannot run here: a `.wasm` is needed",
+        native.display()
     );
+    let words = [
+        "plugin `aws` was not loaded",
+        &named,
+        "put `fleeting-plugin-aws.wasm`",
+    ];
+    manager.says(&words, SOON).await?;
+    ensure!(!manager.ended(SOON).await?.success(), "{}", manager.said());
     Ok(())
 }
 
@@ -82,15 +119,22 @@ async fn a_plugin_that_is_no_component_is_named() -> Result<()> {
         .configuration()
         .replace("\"fleeting-plugin-aws\"", &format!("\"{path}\""));
     let manager = lab.start_manager(&configuration)?;
-    manager.says(&["broken"], SOON).await?;
-    ensure!(manager.said().contains("component"), "{}", manager.said());
-    Ok(())
+    let words = [
+        "plugin `broken` was not loaded",
+        &path,
+        "sha256 ",
+        "it is not a WebAssembly component",
+        "next: copy it here again, in one piece",
+    ];
+    manager.says(&words, SOON).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_group_is_named() -> Result<()> {
     let edit = |c: Configuration| c.replace("my-docker-asg", "no-such-asg");
-    refused(edit, &["no-such-asg", "not-found"]).await.map(drop)
+    refused(edit, &["no-such-asg", "not-found", "next: "])
+        .await
+        .map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,9 +149,16 @@ async fn two_runners_on_one_group_are_refused() -> Result<()> {
             .push_str(&runner.replace("instance autoscaler example", "the second"));
         c
     };
-    refused(edit, &["my-docker-asg", "the second"])
-        .await
-        .map(drop)
+    let words = [
+        "my-docker-asg is already used by [[runners]]",
+        "next: give every runner a group of its own",
+        "runner=",
+    ];
+    let (_lab, mut manager) = refused(edit, &words).await?;
+    // The first one works on.
+    manager.says(&["instance ready"], 3 * SOON).await?;
+    ensure!(manager.is_running(), "{}", manager.said());
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +197,12 @@ async fn an_unreachable_gitlab_is_named_and_the_manager_stays() -> Result<()> {
         .max_instances(2)
         .replace(lab.gitlab.url(), &nobody);
     let mut manager = lab.start_manager(&configuration)?;
-    manager.says(&[&nobody], SOON).await?;
+    let words = [
+        "cannot reach GitLab at",
+        &nobody,
+        "next: check url in config.toml",
+    ];
+    manager.says(&words, SOON).await?;
     ensure!(manager.is_running(), "{}", manager.said());
     Ok(())
 }
@@ -159,7 +215,7 @@ async fn a_refused_token_is_said_and_the_manager_stays() -> Result<()> {
         .configuration()
         .replace(&lab.gitlab.runner_token(), "glrt-an-old-token");
     let mut manager = lab.start_manager(&configuration.idle_count(1).max_instances(2))?;
-    manager.says(&["403"], SOON).await?;
+    manager.says(&["403", "next: "], SOON).await?;
     ensure!(manager.is_running(), "{}", manager.said());
     ensure!(
         !manager.said().contains("glrt-an-old-token"),
@@ -175,7 +231,12 @@ async fn an_unwritable_state_directory_is_fatal_only_when_state_was_asked_for() 
         c.config.push_str(asked);
         c
     };
-    let (_lab, mut manager) = refused(edit, &["/proc/nobody-writes-here"]).await?;
+    let words = [
+        "state directory cannot be written (/proc/nobody-writes-here",
+        "next: let the manager's user write there",
+        "drop enabled = true",
+    ];
+    let (_lab, mut manager) = refused(edit, &words).await?;
     ensure!(!manager.ended(SOON).await?.success(), "{}", manager.said());
 
     let default = |mut c: Configuration| {
@@ -183,7 +244,14 @@ async fn an_unwritable_state_directory_is_fatal_only_when_state_was_asked_for() 
             .push_str(&asked.replace("      enabled = true\n", ""));
         c
     };
-    let (_lab, mut manager) = refused(default, &["/proc/nobody-writes-here"]).await?;
+    let words = [
+        "warning",
+        "state directory cannot be written (/proc/nobody-writes-here",
+        "nothing survives a restart",
+        "next: let the manager's user write there",
+    ];
+    let (_lab, mut manager) = refused(default, &words).await?;
+    manager.says(&["instance ready"], 3 * SOON).await?;
     ensure!(manager.is_running(), "{}", manager.said());
     Ok(())
 }
@@ -193,27 +261,37 @@ async fn parts_of_a_job_that_cannot_be_honoured_fail_it_at_once_by_name() -> Res
     let lab = Lab::start().await?;
     let _manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
     let parts = [
-        ("services", json!([{"name": "postgres:16"}])),
         (
+            "services",
+            "services (postgres:16)",
+            json!([{"name": "postgres:16"}]),
+        ),
+        (
+            "artifacts",
             "artifacts",
             json!([{"name": "out", "paths": ["out/"], "when": "on_success"}]),
         ),
         (
             "secrets",
+            "secrets (TOKEN)",
             json!({"TOKEN": {"vault": {"path": "a", "field": "b"}}}),
         ),
     ];
-    for (part, value) in parts {
+    for (part, named, value) in parts {
         let id = lab
             .gitlab
             .queue(Job::named(part).part(part, value).without_sources());
-        let job = &lab.gitlab.ended(&[id], SOON).await?[0];
+        let job = &lab.gitlab.ended(&[id], 3 * SOON).await?[0];
+        let log = job.log();
         ensure!(job.state == JobState::Failed, "{part}: {}", job.state);
+        let text = format!("this job needs what Fleetling cannot do yet: {named}. Remove it");
+        ensure!(log.contains(&text), "{text:?} is missing:\n{log}");
         ensure!(
-            job.log().contains(part),
-            "{part} is not named:\n{}",
-            job.log()
+            job.failure_reason.as_deref() == Some("runner_unsupported"),
+            "{part}: {:?}",
+            job.failure_reason
         );
+        ensure!(job.instance().is_none(), "it cost an instance:\n{log}");
     }
     lab.was_correct()
 }

@@ -114,7 +114,8 @@ async fn start(process: Arc<Process>, runner: usable::Runner) -> anyhow::Result<
             settings,
             group_key: &key,
         })
-        .await?;
+        .await
+        .map_err(|report| anyhow::anyhow!(report.in_one_line()))?;
     let connector = Connector::new(connector.clone(), identity, process.store.clone());
     let readiness = Readiness {
         connector: connector.clone(),

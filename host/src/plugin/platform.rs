@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! load: find ─ read ─ digest ─ pin ─ validate ─ compile ─ link ─ instantiate ─ describe ─ check config ─ init ─► Actor
-//!         any failure ─► LoadReport, logged once and kept for `list`; nothing else stops
+//!         any failure ─► LoadReport, kept for `list`; nothing else stops
 //! watch: plugins.toml ─ parse ─► published (a broken edit is told and the old grants stay)
 //!        per group: grants or a granted file changed ─► new reach and secrets, `granted` counts one up
 //! ```
@@ -164,8 +164,8 @@ impl Platform {
         })
     }
 
-    /// The group's provider, initialised; `open` is the caller's. A failure is logged here, once, and kept for
-    /// [`Platform::list`].
+    /// The group's provider, initialised; `open` is the caller's, and so is telling a failure, which knows the runner.
+    /// It is kept for [`Platform::list`].
     pub async fn load(&self, request: LoadRequest<'_>) -> Result<Arc<Actor>, LoadReport> {
         let reference = Reference::parse(request.reference);
         let mut report = LoadReport {
@@ -193,7 +193,6 @@ impl Platform {
             Err(cause) => {
                 report.cause = cause;
                 entry.last_error = Some(report.to_string());
-                error!("{report}");
                 Err(report)
             }
         };

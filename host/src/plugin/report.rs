@@ -157,6 +157,16 @@ impl fmt::Display for LoadReport {
     }
 }
 
+impl LoadReport {
+    /// The same for a log, where an entry is one line.
+    pub fn in_one_line(&self) -> String {
+        let text = self.to_string();
+        text.replace("\n  next: ", "; next: ")
+            .replacen("\n  ", ": ", 1)
+            .replace("\n  detail: ", "; detail: ")
+    }
+}
+
 struct Places<'a>(&'a [PathBuf]);
 
 impl fmt::Display for Places<'_> {
