@@ -116,6 +116,19 @@ impl Journal {
         }
     }
 
+    /// Watches for `during` that `broken` answers nothing; the first answer is the error.
+    pub async fn holds(
+        &self,
+        what: &str,
+        during: Duration,
+        mut broken: impl FnMut() -> Option<String>,
+    ) -> Result<()> {
+        match self.until(what, during, &mut broken).await {
+            Ok(how) => Err(anyhow!("{what}: not for {} s: {how}", during.as_secs_f32())),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Waits until an entry matches, those already there included.
     pub async fn until_fact<T>(
         &self,

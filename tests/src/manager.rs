@@ -25,7 +25,7 @@ pub struct Configuration {
     pub config: String,
     pub plugins: String,
     pub credentials: String,
-    aws_config: String,
+    pub aws_config: String,
 }
 
 impl Configuration {

@@ -1,11 +1,16 @@
 //! What goes wrong in the cloud: refused secrets, denied hosts, instances that end under a job.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fleetling_lab::coordinator::{JobRecord, JobState};
-use fleetling_lab::{Fact, Job, Lab};
+use fleetling_lab::{Fact, Job, JobId, Lab};
+use tokio::net::{TcpListener, TcpStream};
 
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Whether GitLab was ever asked for a job.
@@ -16,6 +21,24 @@ fn asked_for_jobs(lab: &Lab) -> bool {
     )
 }
 
+/// Longer than the three seconds between two requests for jobs.
+async fn no_job_is_asked_for(lab: &Lab) -> Result<()> {
+    let asked = || asked_for_jobs(lab).then(|| "GitLab was asked".to_owned());
+    let what = "no request for jobs that nobody can run";
+    lab.journal.holds(what, 7 * SECOND, asked).await
+}
+
+fn waiting_job(lab: &Lab) -> JobId {
+    let job = Job::named("waits").script(["echo at last"]);
+    lab.gitlab.queue(job.without_sources())
+}
+
+async fn succeeds(lab: &Lab, id: JobId) -> Result<()> {
+    let job = lab.gitlab.ended(&[id], 3 * MINUTE).await?.remove(0);
+    ensure!(job.state == JobState::Success, "{}", job.log());
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_secret_is_named_and_a_corrected_file_heals_without_a_restart() -> Result<()> {
     let lab = Lab::start().await?;
@@ -24,57 +47,81 @@ async fn a_wrong_secret_is_named_and_a_corrected_file_heals_without_a_restart() 
     wrong.credentials = wrong
         .credentials
         .replace(&lab.cloud.access.secret_key, "not-the-secret-of-this-key");
-    let manager = lab.start_manager(&wrong)?;
-    let id = lab.gitlab.queue(
-        Job::named("waits")
-            .script(["echo at last"])
-            .without_sources(),
-    );
-    let said = manager
-        .says(&["unauthenticated", "default", "credentials"], MINUTE)
-        .await?;
+    let mut manager = lab.start_manager(&wrong)?;
+    let id = waiting_job(&lab);
+    let file = lab.home().join(".aws/credentials");
+    let words = [
+        "unauthenticated",
+        "profile `default`",
+        &*file.to_string_lossy(),
+    ];
+    manager.says(&words, MINUTE).await?;
     ensure!(
-        !said.contains("not-the-secret"),
-        "the secret is in the log: {said}"
+        !manager.said().contains("not-the-secret"),
+        "the secret is in the log: {}",
+        manager.said()
     );
-    tokio::time::sleep(Duration::from_secs(5)).await; // a request for jobs would come every 3 s
-    ensure!(
-        !asked_for_jobs(&lab),
-        "GitLab was asked for jobs that nobody can run"
-    );
+    no_job_is_asked_for(&lab).await?;
 
-    std::fs::write(lab.home().join(".aws/credentials"), &right.credentials)?;
-    let ended = lab.gitlab.ended(&[id], 2 * MINUTE).await?;
-    ensure!(ended[0].state == JobState::Success, "{}", ended[0].log());
+    std::fs::write(&file, &right.credentials)?;
+    succeeds(&lab, id).await?;
+    ensure!(manager.is_running(), "it was another process that healed");
     lab.was_correct()
+}
+
+/// Another address of the cloud, which counts who connects before it lets anybody through.
+async fn other_endpoint(lab: &Lab) -> Result<(String, Arc<AtomicUsize>)> {
+    let cloud: SocketAddr = lab.cloud.access.endpoint.replace("http://", "").parse()?;
+    let listener = TcpListener::bind(SocketAddr::new(cloud.ip(), 0)).await?;
+    let endpoint = format!("http://{}", listener.local_addr()?);
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut cloud = TcpStream::connect(cloud).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut cloud).await
+            });
+        }
+    });
+    Ok((endpoint, connections))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_was_not_granted_is_never_reached_until_the_named_line_is_added() -> Result<()>
 {
     let lab = Lab::start().await?;
-    let granted = lab.configuration().idle_count(1).max_instances(2);
-    let mut denied = granted.clone();
+    let (endpoint, connections) = other_endpoint(&lab).await?;
+    let mut denied = lab.configuration().idle_count(1).max_instances(2);
+    denied.aws_config = denied
+        .aws_config
+        .replace(&lab.cloud.access.endpoint, &endpoint);
     denied.plugins = "[aws]\nplaintext = true\n".to_owned();
-    let manager = lab.start_manager(&denied)?;
-    let id = lab.gitlab.queue(
-        Job::named("waits")
-            .script(["echo at last"])
-            .without_sources(),
-    );
-    // The line to add, whole.
-    manager
-        .says(&[&lab.cloud.access.endpoint, "http = ["], MINUTE)
+    let mut manager = lab.start_manager(&denied)?;
+    let id = waiting_job(&lab);
+    let said = manager
+        .says(&["request denied", "http = ["], MINUTE)
         .await?;
-    let packets = |fact: &Fact| matches!(fact, Fact::CloudAsked { .. });
+    let file = lab.home().join("plugins.toml");
+    let place = format!("add under [aws] in {}: ", file.display());
+    let (_, line) = said.split_once(&place).with_context(|| said.clone())?;
+    let (line, _) = line.split_once(" plugin=").with_context(|| said.clone())?;
+    ensure!(line == format!("http = [\"{endpoint}\"]"), "{line:?}");
+    no_job_is_asked_for(&lab).await?;
+    let reached = connections.load(Ordering::SeqCst);
     ensure!(
-        !lab.journal.entries().iter().any(|e| packets(&e.fact)),
-        "the cloud was reached without a grant"
+        reached == 0,
+        "{reached} connections were made without a grant"
     );
 
-    std::fs::write(lab.home().join("plugins.toml"), &granted.plugins)?;
-    let ended = lab.gitlab.ended(&[id], 2 * MINUTE).await?;
-    ensure!(ended[0].state == JobState::Success, "{}", ended[0].log());
+    std::fs::write(&file, format!("{}{line}\n", denied.plugins))?;
+    succeeds(&lab, id).await?;
+    ensure!(
+        connections.load(Ordering::SeqCst) > 0,
+        "the cloud was reached elsewhere"
+    );
+    ensure!(manager.is_running(), "it was another process that healed");
     lab.was_correct()
 }
 
@@ -90,19 +137,35 @@ async fn running(lab: &Lab) -> Result<(JobRecord, String)> {
     Ok((record, instance))
 }
 
-fn lost(job: &JobRecord) -> Result<()> {
-    ensure!(job.state == JobState::Failed, "{}", job.log());
+fn lost(job: &JobRecord, instance: &str, why: &str) -> Result<()> {
+    let (log, reason) = (job.log(), job.failure_reason.as_deref());
+    ensure!(job.state == JobState::Failed, "{log}");
+    ensure!(reason == Some("runner_system_failure"), "{reason:?}");
+    let says_why = |line: &str| line.contains(instance) && line.contains(why);
     ensure!(
-        job.failure_reason.as_deref() == Some("runner_system_failure"),
-        "{:?}",
-        job.failure_reason
-    );
-    ensure!(
-        job.log().contains("instance"),
-        "the log does not say why:\n{}",
-        job.log()
+        log.lines().any(says_why),
+        "no line of the log names {instance} and {why:?}:\n{log}"
     );
     Ok(())
+}
+
+/// Two instances of which one runs the job: nothing is under way any more.
+async fn settled(lab: &Lab) -> Result<()> {
+    let settled = || {
+        let entries = lab.journal.entries();
+        let booted = |fact: &Fact| matches!(fact, Fact::InstanceBooted(_));
+        let booted = entries.iter().filter(|entry| booted(&entry.fact)).count();
+        (lab.living().len() == 2 && booted == 2).then_some(())
+    };
+    let awaited = "one busy and one idle instance";
+    lab.journal.until(awaited, 2 * MINUTE, settled).await
+}
+
+fn removals(lab: &Lab) -> Vec<String> {
+    let asked = lab.cloud_requests("TerminateInstanceInAutoScalingGroup");
+    let ids = asked.iter().filter(|(_, status)| *status == 200);
+    ids.filter_map(|(p, _)| p["InstanceId"].as_str().map(str::to_owned))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,21 +174,23 @@ async fn an_instance_terminated_in_the_cloud_fails_its_job_within_15_s_and_is_re
     let lab = Lab::start().await?;
     let _manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(4))?;
     let (job, instance) = running(&lab).await?;
-    let two = || (lab.living().len() == 2).then_some(());
-    lab.journal
-        .until("one busy and one idle instance", MINUTE, two)
-        .await?;
-    let before = lab.launched().len();
+    settled(&lab).await?;
+    let asked = lab.cloud_requests("SetDesiredCapacity").len();
     lab.cloud.terminate(&instance).await?;
-    lost(&lab.gitlab.ended(&[job.id], Duration::from_secs(15)).await?[0])?;
+    let ended = lab.gitlab.ended(&[job.id], 15 * SECOND).await?.remove(0);
+    lost(&ended, &instance, "the cloud")?;
 
     // The group launches one for it by itself; idle_count asks for no more than the one that idles.
-    tokio::time::sleep(Duration::from_secs(20)).await; // long enough for a second decision
-    ensure!(
-        lab.launched().len() == before + 1,
-        "{} were launched for one",
-        lab.launched().len() - before
-    );
+    let three = || (lab.launched().len() == 3).then_some(());
+    lab.journal.until("one in its place", MINUTE, three).await?;
+    let more = || {
+        let (launched, removed) = (lab.launched(), removals(&lab));
+        let resized = lab.cloud_requests("SetDesiredCapacity").len() - asked;
+        (launched.len() > 3 || lab.living().len() != 2 || !removed.is_empty() || resized > 0)
+            .then(|| format!("launched {launched:?}, removed {removed:?}, resized {resized} times"))
+    };
+    let what = "no further instance made or deleted";
+    lab.journal.holds(what, 30 * SECOND, more).await?;
     lab.was_correct()
 }
 
@@ -135,16 +200,10 @@ async fn an_instance_that_died_unnoticed_fails_its_job_within_75_s_and_is_remove
     let _manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(3))?;
     let (job, instance) = running(&lab).await?;
     lab.instances.kill(&instance).await?;
-    lost(&lab.gitlab.ended(&[job.id], Duration::from_secs(75)).await?[0])?;
-    let removed = || {
-        let asked = lab.cloud_requests("TerminateInstanceInAutoScalingGroup");
-        asked
-            .iter()
-            .any(|(p, _)| p["InstanceId"] == instance.as_str())
-            .then_some(())
-    };
-    lab.journal
-        .until("its removal through the Auto Scaling API", MINUTE, removed)
-        .await?;
+    let ended = lab.gitlab.ended(&[job.id], 75 * SECOND).await?.remove(0);
+    lost(&ended, &instance, "did not answer")?;
+    let removed = || removals(&lab).contains(&instance).then_some(());
+    let awaited = "its removal through the Auto Scaling API";
+    lab.journal.until(awaited, MINUTE, removed).await?;
     lab.was_correct()
 }

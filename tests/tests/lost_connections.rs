@@ -3,68 +3,158 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fleetling_lab::coordinator::JobState;
-use fleetling_lab::{Job, JobId, Lab};
+use fleetling_lab::coordinator::{Endpoint, Fault, JobRecord, JobState};
+use fleetling_lab::{Fact, Job, JobId, Lab};
 
 const MINUTE: Duration = Duration::from_secs(60);
+const TICKS: usize = 30;
 
-/// Cuts the connections of the job's instance once its log shows `after`, and checks what must hold whatever happened.
-async fn cut(lab: &Lab, job: Job, after: &str) -> Result<()> {
-    let id: JobId = lab.gitlab.queue(job);
-    lab.gitlab.shows(id, after, 2 * MINUTE).await?;
-    let instance = lab
-        .gitlab
-        .job(id)
-        .instance()
-        .context("the log names no instance")?;
-    lab.instances.cut_connections(&instance).await?;
-    let ended = lab.gitlab.ended(&[id], 3 * MINUTE).await?;
-    let log = ended[0].log();
-    let begun = log.matches("the script begins\n").count();
-    let over = log.matches("the script is over\n").count();
-    ensure!(begun <= 1, "the script ran {begun} times:\n{log}");
-    match ended[0].state {
-        JobState::Success => ensure!(
-            begun == 1 && over == 1,
-            "a success that did not run:\n{log}"
-        ),
-        _ => ensure!(
-            ended[0].failure_reason.as_deref() == Some("runner_system_failure"),
-            "{log}"
-        ),
-    }
-    Ok(())
-}
-
+/// Its script tells GitLab that it runs, past the log, and prints a numbered line every 0.2 s.
 fn job(name: &str) -> Job {
     Job::named(name).script([
+        "wget -q -O /dev/null \"$CI_SERVER_URL/script-began/$CI_JOB_ID\" || true",
         "echo the script 'begins'",
-        "sleep 5",
+        "n=0; while [ $n -lt 30 ]; do n=$((n+1)); echo \"tick $n.\"; sleep 0.2; done",
         "echo the script is 'over'",
     ])
 }
 
+async fn begin(lab: &Lab, job: Job, until: &str) -> Result<(JobId, String)> {
+    let id = lab.gitlab.queue(job);
+    lab.gitlab.shows(id, until, 2 * MINUTE).await?;
+    let instance = lab.gitlab.job(id).instance();
+    Ok((id, instance.context("the log names no instance")?))
+}
+
+/// How often the script began, by its own word.
+fn begun(lab: &Lab, id: JobId) -> usize {
+    let path = format!("/script-began/{}", id.0);
+    let entries = lab.journal.entries();
+    let is_its = |fact: &Fact| matches!(fact, Fact::Asked { path: asked, .. } if *asked == path);
+    entries.iter().filter(|entry| is_its(&entry.fact)).count()
+}
+
+/// What must hold whatever was cut.
+fn honest(lab: &Lab, job: &JobRecord) -> Result<()> {
+    let (log, begun) = (job.log(), begun(lab, job.id));
+    ensure!(begun <= 1, "the script ran {begun} times:\n{log}");
+    match job.state {
+        JobState::Success => complete(&log).with_context(|| format!("{begun} began:\n{log}")),
+        _ => {
+            let reason = job.failure_reason.as_deref();
+            ensure!(reason == Some("runner_system_failure"), "{reason:?}\n{log}");
+            Ok(())
+        }
+    }
+}
+
+/// Every line of the script once and in order.
+fn complete(log: &str) -> Result<()> {
+    let mut rest = log;
+    let ticks = (1..=TICKS).map(|n| format!("tick {n}.\n"));
+    let lines = std::iter::once("the script begins\n".to_owned())
+        .chain(ticks)
+        .chain(["the script is over\n".to_owned()]);
+    for line in lines {
+        let count = log.matches(&line).count();
+        ensure!(count == 1, "{count} times in the log: {line:?}");
+        let at = rest.find(&line);
+        rest = &rest[at.with_context(|| format!("out of order: {line:?}"))? + line.len()..];
+    }
+    Ok(())
+}
+
+/// The job goes on as if nothing had been.
+async fn goes_on(lab: &Lab, id: JobId) -> Result<JobRecord> {
+    let job = lab.gitlab.ended(&[id], 3 * MINUTE).await?.remove(0);
+    ensure!(job.state == JobState::Success, "{}", job.log());
+    ensure!(begun(lab, id) == 1, "{}", begun(lab, id));
+    honest(lab, &job)?;
+    Ok(job)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn before_the_script_it_is_sent_again_or_the_job_fails() -> Result<()> {
+async fn cut_before_the_script_the_job_goes_on() -> Result<()> {
     let lab = Lab::start().await?;
-    let _manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
-    cut(&lab, job("before"), "Preparing environment").await?;
+    let manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
+    // The build container already waits for the script while the sources come slowly.
+    let slowly = Fault::delay(Endpoint::Git, Duration::from_secs(10));
+    lab.gitlab.fault(slowly);
+    let (id, instance) = begin(&lab, job("before"), "Getting source").await?;
+    ensure!(
+        begun(&lab, id) == 0,
+        "the script began too early to be cut before"
+    );
+    lab.instances.cut_connections(&instance).await?;
+    manager
+        .says(&["connection lost", &instance], MINUTE)
+        .await?;
+    let job = goes_on(&lab, id).await?;
+    ensure!(job.fetches > 0, "the sources did not come from GitLab");
     lab.was_correct()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_the_middle_of_the_script_it_goes_on_or_the_job_fails() -> Result<()> {
+async fn cut_in_the_middle_of_the_script_the_job_goes_on_and_its_log_is_complete() -> Result<()> {
     let lab = Lab::start().await?;
-    let _manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
-    cut(&lab, job("middle").without_sources(), "the script begins\n").await?;
+    let manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
+    let job = job("middle").without_sources();
+    let (id, instance) = begin(&lab, job, "tick 2.\n").await?;
+    lab.instances.cut_connections(&instance).await?;
+    manager
+        .says(&["connection lost", &instance], MINUTE)
+        .await?;
+    goes_on(&lab, id).await?;
     lab.was_correct()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_the_script_its_result_is_kept_or_the_job_fails() -> Result<()> {
+async fn cut_after_the_script_its_result_is_kept() -> Result<()> {
     let lab = Lab::start().await?;
-    let _manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
-    let job = job("after").without_sources().after_script(["sleep 5"]);
-    cut(&lab, job, "the script is over\n").await?;
+    let manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
+    let job = job("after").without_sources().after_script([
+        "echo after-script 'begins'",
+        "sleep 5",
+        "echo after-script is 'over'",
+    ]);
+    let (id, instance) = begin(&lab, job, "after-script begins\n").await?;
+    lab.instances.cut_connections(&instance).await?;
+    manager
+        .says(&["connection lost", &instance], MINUTE)
+        .await?;
+    let job = goes_on(&lab, id).await?;
+    for line in ["after-script begins\n", "after-script is over\n"] {
+        let count = job.log().matches(line).count();
+        ensure!(count == 1, "{line:?} is {count} times in:\n{}", job.log());
+    }
+    lab.was_correct()
+}
+
+/// Wherever a cut falls, also between the start of a container and the begin mark of its script.
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_again_and_again_the_job_ends_honestly() -> Result<()> {
+    let lab = Lab::start().await?;
+    let manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
+    let (id, instance) = begin(&lab, job("often"), "Running on").await?;
+    let mut cuts = 0;
+    while cuts < 12 && !lab.gitlab.job(id).state.is_final() {
+        if lab.instances.cut_connections(&instance).await.is_err() {
+            break; // The job is over and its instance gone.
+        }
+        cuts += 1;
+        // The next cut is to find a connection again, or the end.
+        let restored = || {
+            let said = manager.said();
+            let lost = said.matches("connection lost").count();
+            let over = lab.gitlab.job(id).state.is_final();
+            (over || said.matches("connection restored").count() >= lost.max(1)).then_some(())
+        };
+        lab.journal
+            .until("the connection again", 2 * MINUTE, restored)
+            .await?;
+    }
+    let job = lab.gitlab.ended(&[id], 3 * MINUTE).await?.remove(0);
+    ensure!(cuts > 0, "nothing was cut");
+    honest(&lab, &job)?;
     lab.was_correct()
 }

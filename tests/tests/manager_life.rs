@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fleetling_lab::coordinator::JobState;
-use fleetling_lab::{Job, Lab};
+use fleetling_lab::{Job, JobId, Lab};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -38,33 +38,74 @@ async fn quit_lets_running_jobs_end_and_takes_no_new_ones() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn term_ends_jobs_says_what_became_of_each_and_is_gone_in_time() -> Result<()> {
     let lab = Lab::start().await?;
-    let configuration = lab
-        .configuration()
-        .idle_count(1)
-        .max_instances(2)
-        .global("shutdown_timeout = 20");
+    let configuration = lab.configuration().idle_count(1).max_instances(3);
+    let configuration = configuration.global("shutdown_timeout = 20");
     let mut manager = lab.start_manager(&configuration)?;
-    let id = lab.gitlab.queue(
-        Job::named("runs")
-            .script(["echo begun", "sleep 600"])
-            .without_sources(),
-    );
-    lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    let jobs = ["one", "two"].map(|name| endless(&lab, name));
+    for id in jobs {
+        lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    }
     manager.terminate()?;
-    manager.ended(Duration::from_secs(25)).await?;
-    let job = lab.gitlab.job(id);
-    ensure!(
-        job.state == JobState::Failed,
-        "{} {}",
-        job.state,
-        manager.said()
-    );
-    ensure!(
-        manager.said().contains(&id.0.to_string()),
-        "the manager did not name its job:\n{}",
-        manager.said()
-    );
+    let status = manager.ended(Duration::from_secs(20)).await?;
+    ensure!(status.success(), "{status}: {}", manager.said());
+    for id in jobs {
+        told_of_its_end(&lab, id, "the manager was stopped while this job ran")?;
+        let number = format!("job={}", id.0);
+        for fact in ["job ended", "accepted by GitLab"] {
+            let says = |line: &str| line.contains(fact) && line.contains(&number);
+            ensure!(
+                manager.said().lines().any(says),
+                "no line with {fact:?} and {number}:\n{}",
+                manager.said()
+            );
+        }
+    }
     lab.was_correct()
+}
+
+/// The instance is dead, so that cleaning up would take longer than there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn term_waits_for_no_job_beyond_shutdown_timeout_and_the_next_start_reports_it() -> Result<()>
+{
+    let lab = Lab::start().await?;
+    let configuration = lab.configuration().idle_count(1).max_instances(3);
+    let configuration = configuration.global("shutdown_timeout = 5");
+    let mut manager = lab.start_manager(&configuration)?;
+    let id = endless(&lab, "stuck");
+    lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    let used = lab.gitlab.job(id).instance();
+    let used = used.context("the log names no instance")?;
+    lab.instances.kill(&used).await?;
+    manager.says(&["connection lost", &used], MINUTE).await?;
+    manager.terminate()?;
+    // The second is for the process itself to end.
+    manager.ended(Duration::from_secs(6)).await?;
+    let number = format!("job={}", id.0);
+    manager
+        .says(
+            &["the next start tells it", &number],
+            Duration::from_secs(1),
+        )
+        .await?;
+
+    let _manager = lab.start_manager(&configuration)?;
+    lab.gitlab.ended(&[id], Duration::from_secs(10)).await?;
+    told_of_its_end(&lab, id, "the manager stopped while this job ran")?;
+    lab.was_correct()
+}
+
+fn endless(lab: &Lab, name: &str) -> JobId {
+    let job = Job::named(name).script(["echo begun", "sleep 600"]);
+    lab.gitlab.queue(job.without_sources())
+}
+
+fn told_of_its_end(lab: &Lab, id: JobId, why: &str) -> Result<()> {
+    let job = lab.gitlab.job(id);
+    let reason = job.failure_reason.as_deref();
+    ensure!(job.state == JobState::Failed, "{} is {}", id, job.state);
+    ensure!(reason == Some("runner_system_failure"), "{reason:?}");
+    ensure!(job.log().contains(why), "{}", job.log());
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,43 +113,48 @@ async fn a_job_of_a_killed_manager_is_reported_at_the_next_start_and_nothing_lea
     let lab = Lab::start().await?;
     let configuration = lab.configuration().idle_count(1).max_instances(3);
     let manager = lab.start_manager(&configuration)?;
-    let id = lab.gitlab.queue(
-        Job::named("runs")
-            .script(["echo begun", "sleep 600"])
-            .without_sources(),
-    );
+    let id = endless(&lab, "killed");
     lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
-    let used = lab
-        .gitlab
-        .job(id)
-        .instance()
-        .context("the log names no instance")?;
+    let used = lab.gitlab.job(id).instance();
+    let used = used.context("the log names no instance")?;
     manager.kill().await?;
 
+    // Waiting before the start, so that it would get the used instance if anybody could.
+    let next = Job::named("next").script(["echo fresh"]).without_sources();
+    let next = lab.gitlab.queue(next);
     let _manager = lab.start_manager(&configuration)?;
-    let job = &lab.gitlab.ended(&[id], Duration::from_secs(10)).await?[0];
-    ensure!(
-        job.failure_reason.as_deref() == Some("runner_system_failure"),
-        "{job:?}"
-    );
-    ensure!(
-        job.log().contains("the manager stopped while this job ran"),
-        "{}",
-        job.log()
-    );
-    let gone = || (!lab.living().contains(&used)).then_some(());
+    lab.gitlab.ended(&[id], Duration::from_secs(10)).await?;
+    told_of_its_end(&lab, id, "the manager stopped while this job ran")?;
+
+    let job = lab.gitlab.ended(&[next], 3 * MINUTE).await?.remove(0);
+    ensure!(job.state == JobState::Success, "{}", job.log());
+    let other = job.instance().context("the log names no instance")?;
+    ensure!(other != used, "{used} was used twice");
+    // Both used ones go, through the Auto Scaling API, and the idle one that is wanted stays.
+    let one_left = || match &lab.living()[..] {
+        [left] if *left != used && *left != other => Some(()),
+        _ => None,
+    };
     lab.journal
-        .until("the end of the used instance", 2 * MINUTE, gone)
+        .until("one idle instance and no other", 2 * MINUTE, one_left)
         .await?;
-    let next = lab
-        .gitlab
-        .queue(Job::named("next").script(["echo fresh"]).without_sources());
-    let next = &lab.gitlab.ended(&[next], 2 * MINUTE).await?[0];
-    ensure!(
-        next.state == JobState::Success && next.instance().is_some_and(|i| i != used),
-        "{}",
-        next.log()
-    );
-    ensure!(lab.living().len() <= 3, "{:?}", lab.living());
+    let removed = lab.cloud_requests("TerminateInstanceInAutoScalingGroup");
+    for id in [&used, &other] {
+        let accepted = |(p, status): &(serde_json::Value, u16)| {
+            p["InstanceId"] == id.as_str() && *status == 200
+        };
+        ensure!(
+            removed.iter().any(accepted),
+            "{id} was not removed through the API"
+        );
+    }
+    for (parameters, _) in lab.cloud_requests("SetDesiredCapacity") {
+        let desired = parameters["DesiredCapacity"].as_str();
+        let desired: u32 = desired.unwrap_or_default().parse()?;
+        ensure!(
+            desired <= 3,
+            "{desired} instances were asked for; max_instances is 3"
+        );
+    }
     lab.was_correct()
 }
