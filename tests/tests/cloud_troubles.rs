@@ -104,9 +104,10 @@ async fn a_host_that_was_not_granted_is_never_reached_until_the_named_line_is_ad
         .says(&["request denied", "http = ["], MINUTE)
         .await?;
     let file = lab.home().join("plugins.toml");
-    let place = format!("add under [aws] in {}: ", file.display());
+    let place = format!("add under [aws] in {} ", file.display());
     let (_, line) = said.split_once(&place).with_context(|| said.clone())?;
-    let (line, _) = line.split_once(" plugin=").with_context(|| said.clone())?;
+    let (_, line) = line.split_once(": `").with_context(|| said.clone())?;
+    let (line, _) = line.split_once("` plugin=").with_context(|| said.clone())?;
     ensure!(line == format!("http = [\"{endpoint}\"]"), "{line:?}");
     no_job_is_asked_for(&lab).await?;
     let reached = connections.load(Ordering::SeqCst);

@@ -41,7 +41,7 @@ fn held(name: &str) -> Job {
 }
 
 async fn let_go(lab: &Lab, instance: &str) -> Result<()> {
-    let script = "for c in $(docker ps -q); do docker exec $c touch /tmp/go; done";
+    let script = "for c in $(docker ps -q); do docker exec $c touch /tmp/go || true; done";
     lab.instances.exec(instance, script).await.map(drop)
 }
 
@@ -242,7 +242,7 @@ async fn a_job_gets_its_sources_its_variables_and_its_after_script() -> Result<(
             "cat \"$LETTER\"",
             "echo \"the word is $SECRET\"",
             "bin/greet",
-            "git --version 2>/dev/null; grep -c gitlab-ci-token .git/config || true",
+            "grep -c gitlab-ci-token .git/config || true",
         ])
         .after_script(["echo \"after: $CI_JOB_STATUS\""]);
     let id = lab.gitlab.queue(job);

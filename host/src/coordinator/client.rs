@@ -393,6 +393,9 @@ impl JobApi for Client {
         let mut answer = answer(verdict, response.headers());
         if matches!(answer.verdict, Updated::Gone(_)) {
             answer.signal = Signal::Abort;
+        } else if update.state != JobState::Running {
+            // The status is the one just told, not GitLab's wish.
+            answer.signal = Signal::Run;
         } else if answer.signal == Signal::Abort {
             let status = text(response.headers(), "Job-Status").unwrap_or_default();
             answer.verdict = Updated::Gone(format!("the job is {status} in GitLab"));

@@ -362,6 +362,17 @@ async fn updates_by_table() {
         assert!(shown.starts_with(expected), "{shown}, expected {expected}");
         assert_eq!(found.signal, signal, "{expected}");
     }
+    // After the final update the status is what was just told.
+    let gitlab = Gitlab::saying([said(200).with("Job-Status", "failed")]).await;
+    let last = Update {
+        state: JobState::Failed,
+        ..Update::running(None)
+    };
+    let found = gitlab.client.update(&key(), &last).await;
+    assert_eq!(
+        (found.verdict, found.signal),
+        (Updated::Succeeded, Signal::Run)
+    );
 }
 
 #[tokio::test]
