@@ -52,6 +52,11 @@ impl Lab {
         })
     }
 
+    /// `host:port` of the registry that stands for Docker Hub, for names that are to lead nowhere else.
+    pub fn registry(&self) -> String {
+        format!("{}:5000", self.run.host(REGISTRY_HOST))
+    }
+
     /// The documented configuration with this lab's url, token and paths.
     pub fn configuration(&self) -> Configuration {
         Configuration::documented(&self.gitlab, &self.cloud.access)

@@ -55,8 +55,9 @@ impl Claims {
             Entry::Occupied(taken) => Err(Problem {
                 kind: ProblemKind::Conflict,
                 message: format!(
-                    "instance group {group} is already used by [[runners]] \"{}\"; \
+                    "[[runners]] \"{}\" cannot have instance group {group}: it is already used by [[runners]] \"{}\"; \
                      next: give every runner a group of its own in plugin_config",
+                    owner.name,
                     taken.get().name
                 ),
                 subject: None,

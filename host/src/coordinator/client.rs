@@ -268,7 +268,7 @@ impl Client {
 
     fn token_refused(&self) -> String {
         format!(
-            "the runner token was refused by {}; next: check token in config.toml, and that the runner was not removed \
+            "the runner token was refused by {} (403); next: check token in config.toml, and that the runner was not removed \
              in GitLab",
             self.shared.url
         )
