@@ -11,7 +11,7 @@ if [ -S /var/run/docker.sock ] && [ "$(id -u)" != 0 ] && [ ! -w /var/run/docker.
 fi
 [ "$(uname -s)" = Linux ] || fail "the lab's instances need Linux" "start a Docker Engine here, or run on Debian 12"
 
-need docker=docker.io dockerd=docker.io iptables=iptables
+need docker=docker.io dockerd=docker.io iptables=iptables apparmor_parser=apparmor cgroupfs-mount=cgroupfs-mount
 for _ in $(seq 50); do answers && exit 0; sleep 0.2; done # the package may have started it
 
 pgrep -x dockerd >/dev/null && fail "a dockerd runs here but does not answer" \
