@@ -296,7 +296,9 @@ fn modules_know_only_those_below_them() {
             }
             for (number, line) in source.code() {
                 // The words in which a job's end is told are everybody's.
-                let line = line.replace("crate::coordinator::outcome", "outcome");
+                let line = line
+                    .replace("crate::coordinator::outcome", "outcome")
+                    .replace("crate::coordinator::output", "output");
                 for other in others
                     .iter()
                     .filter(|other| line.contains(&format!("crate::{other}::")))
