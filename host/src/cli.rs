@@ -136,7 +136,7 @@ pub enum ConfigCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
-    /// Print the plugins that were found, and why one cannot be used
+    /// Print the plugins that were found, where, and with which digest
     List,
 }
 

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 
 use super::runner::{Permits, Serving};
 use crate::config::usable::Runner;
-use crate::coordinator::api::{JobApi, JobKey, JobState, Update, Updated};
+use crate::coordinator::api::{JobApi, JobKey, Update, Updated};
 use crate::coordinator::client::Client;
 use crate::coordinator::commit::{Commitment, commit};
 use crate::coordinator::mask::Masks;
@@ -229,11 +229,7 @@ async fn end(trace: Trace, mut pending: PendingJob, outcome: Outcome) {
 /// A log that cannot be kept: the one update says so.
 async fn fail_without_log(serving: Arc<Serving>, pending: PendingJob) {
     let key = JobKey::from(&pending.record().job);
-    let update = Update {
-        state: JobState::Failed,
-        failure_reason: Some(FailureReason::RunnerSystemFailure),
-        ..Update::running(None)
-    };
+    let update = Update::system_failure();
     match serving.client.update(&key, &update).await.verdict {
         Updated::Failed(why) => {
             warn!(

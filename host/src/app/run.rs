@@ -179,19 +179,9 @@ fn report_left_jobs(process: &Process) {
             .map(|client| Arc::new(client) as _)
             .map_err(|e| e.to_string())
     };
-    let (left, problems) = pending::recover(&process.store, api);
+    // Each is told in a task of its own, which logs what GitLab said.
+    let (_, problems) = pending::recover(&process.store, api);
     for problem in problems {
         error!(%problem, "job of the last process is not reported");
-    }
-    for job in left {
-        tokio::spawn(async move {
-            let id = job.record.job.id;
-            match job.report.await {
-                Ok(report) => info!(job = id, ?report, "job left by the last process reported"),
-                Err(problem) => {
-                    error!(job = id, %problem, "job of the last process is not reported")
-                }
-            }
-        });
     }
 }

@@ -21,11 +21,10 @@ use super::job;
 use super::numbers::Numbers;
 use super::run::Process;
 use crate::config::usable;
-use crate::coordinator::api::{JobApi, JobState, Update};
+use crate::coordinator::api::{JobApi, Update};
 use crate::coordinator::client::{Asked, Client, Settings, Verified};
 use crate::coordinator::health::{Change, Health, Verdict};
 use crate::coordinator::identity::short_token;
-use crate::coordinator::outcome::FailureReason;
 use crate::docker::readiness::Readiness;
 use crate::fleet::connector::{Connector, Identity, Target};
 use crate::fleet::group::ProviderSettings;
@@ -85,7 +84,6 @@ async fn start(process: Arc<Process>, runner: usable::Runner) -> anyhow::Result<
     })?;
     let id = learn_id(&process, &runner, &client).await;
     let key = format!("{}|{id}", runner.url.as_str().trim_end_matches('/'));
-
     let key = own_key(key, &process.config.runners, &runner);
 
     let autoscaler = &runner.autoscaler;
@@ -349,11 +347,7 @@ impl Serving {
                     problem,
                     "job could not be read"
                 );
-                let failed = Update {
-                    state: JobState::Failed,
-                    failure_reason: Some(FailureReason::RunnerSystemFailure),
-                    ..Update::running(None)
-                };
+                let failed = Update::system_failure();
                 self.client.update(&key, &failed).await;
             }
             Asked::Failed(text) => {

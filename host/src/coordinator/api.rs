@@ -101,6 +101,15 @@ impl Update {
             log,
         }
     }
+
+    /// The end of a job that never got as far as a log; every GitLab supports the reason.
+    pub fn system_failure() -> Self {
+        Self {
+            state: JobState::Failed,
+            failure_reason: Some(FailureReason::RunnerSystemFailure),
+            ..Self::running(None)
+        }
+    }
 }
 
 /// GitLab, as one job sees it. Every call answers: what went wrong is in the verdict.

@@ -213,11 +213,22 @@ fn read(store: &Store, name: &str) -> Result<Option<JobRecord>, StoreProblem> {
 
 async fn tell(store: Store, name: String, record: JobRecord, api: Arc<dyn JobApi>) -> Report {
     let report = insist(&record, &*api).await;
-    tracing::info!(
-        job = record.job.id,
-        ?report,
-        "job of the last process settled"
-    );
+    match &report {
+        Report::Accepted | Report::NoLongerWanted => {
+            tracing::info!(
+                job = record.job.id,
+                ?report,
+                "job of the last process settled"
+            );
+        }
+        Report::GaveUp(why) => {
+            tracing::error!(
+                job = record.job.id,
+                why,
+                "GitLab was not told of a job of the last process; the next start tells it"
+            );
+        }
+    }
     if matches!(report, Report::Accepted | Report::NoLongerWanted)
         && let Err(problem) = blocking(move || store.remove(KIND, &name)).await
     {

@@ -7,7 +7,6 @@
 //! ```
 //! All but `run` and `log` are pure. `run` is the only one that waits.
 
-pub mod duration;
 pub mod lines;
 pub mod log;
 pub mod plan;

@@ -5,13 +5,14 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
+use crate::config::scalars::GoDuration;
 use crate::config::usable::PullPolicy;
 use crate::coordinator::payload::Job;
 use crate::docker::stage::{BuildImage, Plan, RegistryCredential};
 
 use super::settings::{self, Settings, Strategy};
 use super::variables::{self, Variables};
-use super::{Work, duration, refuse};
+use super::{Work, refuse};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(7200);
 const LABEL_PREFIX: &str = "com.gitlab.gitlab-runner.";
@@ -211,7 +212,10 @@ fn labels(work: &Work, variables: &Variables) -> Vec<(String, String)> {
         ("job.sha", job.git_info.sha.clone()),
         ("job.before_sha", job.git_info.before_sha.clone()),
         ("job.ref", job.git_info.reference.clone()),
-        ("job.timeout", duration::show(job_timeout(job))),
+        (
+            "job.timeout",
+            GoDuration::from(job_timeout(job)).to_string(),
+        ),
         ("project.id", job.job_info.project_id.to_string()),
         ("project.runner_id", work.project_concurrent_id.to_string()),
         ("pipeline.id", pipeline),

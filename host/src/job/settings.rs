@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{duration, variables::Variables};
+use super::variables::Variables;
+use crate::config::scalars::GoDuration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
@@ -168,7 +169,9 @@ impl Reader<'_> {
 
     /// Zero is as good as not set.
     fn timeout(&mut self, key: &str) -> Option<Duration> {
-        let parsed = self.parsed(key, None, |text| duration::parse(text).map(Some));
-        parsed.filter(|timeout| !timeout.is_zero())
+        self.parsed(key, None, |text| {
+            let duration: GoDuration = text.trim().parse().ok()?;
+            (duration.0 >= 0).then(|| duration.positive())
+        })
     }
 }

@@ -272,7 +272,7 @@ impl Story {
                 Fact::InstanceLaunched(id) => format!("instance {id} is being made"),
                 Fact::InstanceBooted(id) => format!("instance {id} is running"),
                 Fact::InstanceEnded(id) => format!("instance {id} deleted"),
-                Fact::Said(line) if line.contains("instance") && line.contains("ready") => {
+                Fact::Said(line) if line.contains("instance ready") => {
                     let id = line.find("i-").and_then(|at| line.get(at..at + 19));
                     format!("instance {} is ready", id.unwrap_or("(unnamed)"))
                 }

@@ -6,8 +6,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::scalars::GoDuration;
 use crate::coordinator::outcome::{FailureReason, Outcome, Signal};
-use crate::job::duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Interruption {
@@ -32,7 +32,7 @@ impl Interruption {
                 // GitLab Runner's words, which people search for.
                 format!(
                     "execution took longer than {} seconds",
-                    duration::show(limit)
+                    GoDuration::from(limit)
                 ),
             ),
             Self::Shutdown => (
