@@ -1,9 +1,13 @@
 //! The command line: what can be asked of `fleetling`, and the help that says so.
 
+pub mod simulate;
+
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use simulate::Simulate;
 
 /// A GitLab runner manager for autoscaled Docker instances.
 ///
@@ -76,6 +80,15 @@ pub enum Command {
     Verify(Verify),
     /// Print the runners of the configuration, without their tokens
     List,
+    /// Replay a trace of jobs against the configured policies, in virtual time
+    ///
+    /// The manager's own rules decide; instances are simulated. The fleet is empty at second 0 and the simulation ends
+    /// when the last job has ended and nothing idle is left to be removed. Taking a job from GitLab takes no time beside
+    /// check_interval, calls of the plugin answer at once and well, and instances never fail. The cloud is read every
+    /// update_interval_when_expecting while something is to change there, else every update_interval. An instance is
+    /// paid for from the request until it is seen gone. A job starts when it gets its slot, and waits until then from
+    /// its arrival.
+    Simulate(Box<Simulate>),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -220,7 +233,15 @@ mod tests {
             .collect();
         assert_eq!(
             names,
-            ["run", "verify", "list", "config", "plugin", "completion"]
+            [
+                "run",
+                "verify",
+                "list",
+                "simulate",
+                "config",
+                "plugin",
+                "completion"
+            ]
         );
         let help = Cli::command().render_long_help().to_string();
         assert!(help.contains("takes CI jobs from GitLab"), "{help}");

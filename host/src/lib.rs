@@ -20,4 +20,5 @@ pub mod job;
 pub mod observe;
 pub mod plugin;
 pub mod scaler;
+pub mod simulate;
 pub mod store;

@@ -15,6 +15,7 @@ use fleetling::config::{self, lint, places};
 use fleetling::observe::line::Format;
 use fleetling::observe::metrics::Metrics;
 use fleetling::observe::telemetry;
+use fleetling::simulate;
 use tracing::Level;
 
 fn main() -> ExitCode {
@@ -45,6 +46,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let loaded = load(&config_path(&common)?)?;
             print(app::list(&loaded.config).as_bytes())
         }
+        Command::Simulate(options) => print(simulated(&common, &options)?.as_bytes()),
         Command::Config(ConfigCommand::Lint) => {
             let path = config_path(&common)?;
             let (text, clean) = lint::lint(&path, &config::load(&path, variable));
@@ -84,6 +86,24 @@ fn serve(common: &Common, run: cli::Run) -> anyhow::Result<ExitCode> {
     // A thread that waits for the system, as for a name server that is gone, must not hold the exit.
     runtime.shutdown_background();
     ended.map(|()| ExitCode::SUCCESS)
+}
+
+/// Problems of the configurations go to standard error, so that what is printed can be piped.
+fn simulated(common: &Common, options: &cli::Simulate) -> anyhow::Result<String> {
+    let mut paths = Vec::new();
+    if options.trace.is_some() {
+        paths.push(config_path(common)?);
+        paths.extend(options.compare.clone());
+    }
+    let mut configs = Vec::new();
+    for path in paths {
+        let loaded = load(&path)?;
+        for problem in &loaded.problems {
+            eprintln!("fleetling: {problem}");
+        }
+        configs.push(loaded.config);
+    }
+    simulate::simulate(options, &configs)
 }
 
 fn config_path(common: &Common) -> anyhow::Result<PathBuf> {

@@ -36,6 +36,19 @@ const PURE: &[&str] = &[
     "host/src/scaler/capacity",
     "host/src/scaler/ledger",
     "host/src/scaler/schedule",
+    "host/src/simulate/agenda",
+    "host/src/simulate/boot",
+    "host/src/simulate/chart",
+    "host/src/simulate/cloud",
+    "host/src/simulate/figures",
+    "host/src/simulate/history",
+    "host/src/simulate/manager",
+    "host/src/simulate/proof",
+    "host/src/simulate/recommend",
+    "host/src/simulate/replay",
+    "host/src/simulate/report",
+    "host/src/simulate/scenario",
+    "host/src/simulate/trace",
     "host/src/plugin/grants",
 ];
 
@@ -287,6 +300,18 @@ fn modules_know_only_those_below_them() {
             &["coordinator", "job", "docker", "scaler", "observe", "app"],
         ),
         ("host/src/job", &["scaler", "plugin", "observe", "app"]),
+        (
+            "host/src/simulate",
+            &[
+                "coordinator",
+                "job",
+                "docker",
+                "plugin",
+                "store",
+                "observe",
+                "app",
+            ],
+        ),
     ];
     let mut found = Vec::new();
     for source in sources().iter().filter(|source| !source.is_test()) {

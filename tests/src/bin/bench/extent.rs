@@ -6,6 +6,7 @@ pub(crate) struct Extent {
     pub(crate) memories: usize,
     pub(crate) calls: usize,
     pub(crate) decisions: usize,
+    pub(crate) weeks: usize,
     /// Jobs one after the other; each is followed by one `docker run` of each kind.
     pub(crate) jobs: usize,
 }
@@ -16,6 +17,7 @@ impl Extent {
         memories: 5,
         calls: 5_000,
         decisions: 500,
+        weeks: 5,
         jobs: 15,
     };
 
@@ -24,6 +26,7 @@ impl Extent {
         memories: 2,
         calls: 200,
         decisions: 20,
+        weeks: 1,
         jobs: 3,
     };
 }

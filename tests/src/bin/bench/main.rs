@@ -7,6 +7,7 @@ mod machine;
 mod memory;
 mod plugin;
 mod scaler;
+mod simulate;
 mod site;
 
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use fleetling_lab::figures::Table;
 
 use extent::Extent;
 
-/// Measures plugins, the scaler, and jobs on a ready instance of the lab.
+/// Measures plugins, the scaler, a simulated week, and jobs on a ready instance of the lab.
 #[derive(Parser)]
 struct Options {
     /// A few rounds of each, to see that the bench itself works; its figures are worth little.
@@ -65,6 +66,8 @@ async fn measure(extent: &Extent, table: &mut Table) -> Result<()> {
     plugin::measure(extent, table).await?;
     eprintln!("bench: the scaler's decisions");
     scaler::measure(extent, table)?;
+    eprintln!("bench: a simulated week");
+    simulate::measure(extent, table)?;
     eprintln!("bench: jobs on a ready instance");
     job::measure(extent, table).await
 }
