@@ -281,10 +281,15 @@ impl<'a> Manager<'a> {
             && counts.instances == counts.in_phase(Phase::Ready)
     }
 
-    /// Nothing more would happen, if nothing more arrived: the fleet rests, and GitLab has no job or will not be asked.
-    pub(super) fn is_at_rest(&self, is_patient: bool) -> bool {
-        let nobody_left = self.queue.is_empty() || self.asking == Asking::Refused && !is_patient;
+    /// Nothing more would happen, if nothing more arrived: the fleet rests, and GitLab has no job, or it will not be
+    /// asked and whoever hoped for a policy that asks has `given_up`.
+    pub(super) fn is_at_rest(&self, given_up: bool) -> bool {
+        let nobody_left = self.queue.is_empty() || given_up && self.asking == Asking::Refused;
         nobody_left && self.content && self.is_settled()
+    }
+
+    pub(super) fn has_no_jobs(&self) -> bool {
+        self.queue.is_empty() && self.taken == 0
     }
 
     pub(super) fn made(&self) -> u64 {

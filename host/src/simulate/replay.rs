@@ -23,6 +23,9 @@ use crate::scaler::schedule::BadSchedule;
 
 /// How long after the last arrival a job may still find a policy that takes it: each period came once by then.
 const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long after the last arrival a fleet without jobs may take to come to rest: where policies take turns faster than
+/// instances boot, it never does.
+const LINGER: Duration = Duration::from_secs(24 * 3600);
 
 /// One line of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,11 +197,12 @@ impl<'a> Replay<'a> {
         {
             self.ask_for(index, true, now);
         }
+        let wall = self.wall(now);
         for index in 0..self.managers.len() {
             let manager = &self.managers[index];
             let asks = match manager.asking {
                 Asking::Paused(until) => until <= now,
-                Asking::Refused => manager.stirred,
+                Asking::Refused => manager.stirred && manager.may_reserve(wall).is_ok(),
                 Asking::AtLimit => !manager.is_at_limit(),
                 Asking::Queued => false,
             };
@@ -260,9 +264,11 @@ impl<'a> Replay<'a> {
 
     fn is_at_rest(&self, now: Instant) -> bool {
         let last = self.jobs.last().map_or(Duration::ZERO, |job| job.arrival);
-        let is_patient = self.at(now) < last + PATIENCE;
+        let is_past = |time| self.at(now) >= last + time;
+        let (given_up, lingered) = (is_past(PATIENCE), is_past(LINGER));
         let mut managers = self.managers.iter();
-        self.arrived == self.jobs.len() && managers.all(|manager| manager.is_at_rest(is_patient))
+        self.arrived == self.jobs.len()
+            && managers.all(|m| m.is_at_rest(given_up) || lingered && m.has_no_jobs())
     }
 
     fn close(mut self, now: Instant) -> Outcome {

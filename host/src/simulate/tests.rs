@@ -229,6 +229,21 @@ fn periods_hold_by_the_clock_of_the_simulation() {
 }
 
 #[test]
+fn policies_that_take_turns_for_ever_end_too() {
+    let turns = "max_instances = 3\n[[runners.autoscaler.policy]]\nidle_count = 2\nidle_time = \"7s\"\n\
+                 [[runners.autoscaler.policy]]\nperiods = [\"*/2 * * * *\"]\nidle_time = \"7s\"";
+    let scenario = scenario("concurrent = 10", &[("turns", turns)], 90);
+    let jobs = jobs(&[(0, 10, 0)]);
+    let outcome = play(&scenario, &jobs);
+    assert!(matches!(outcome.fates[0], Fate::Started(_)));
+    assert!(
+        outcome.span <= Duration::from_secs(24 * 3600 + 60),
+        "{:?}",
+        outcome.span
+    );
+}
+
+#[test]
 fn concurrent_and_limit_hold() {
     let runners = [("a", "max_instances = 50"), ("b", "max_instances = 50")];
     for (top, most) in [("concurrent = 2", 2), ("concurrent = 50", 11)] {

@@ -104,7 +104,8 @@ impl Oracle<'_> {
         for index in 0..self.houses.len() {
             let asks = match self.houses[index].asker {
                 Asker::Until(until) => until <= now,
-                Asker::Refused | Asker::Limited => true,
+                Asker::Refused => self.may_ask(index, now),
+                Asker::Limited => true,
                 Asker::Queued => false,
             };
             if asks {
@@ -419,6 +420,7 @@ fn policy(noise: &mut Noise, period: &str) -> String {
     let idle_time = one(noise, &["0s", "7s", "40s", "2m"]);
     let scale_factor = one(noise, &["0.0", "0.5", "1.0"]);
     let limit = one(noise, &[0, 1, 2]);
+    // With nothing idle it never asks: a few of those are enough.
     let preemptive = one(
         noise,
         &["", "preemptive_mode = true\n", "preemptive_mode = false\n"],
@@ -506,8 +508,14 @@ fn a_thousand_small_traces_are_what_an_oracle_says() {
             houses: (0..scenario.runners.len()).map(fresh).collect(),
             queue: Vec::new(),
         };
-        // Whatever ends by itself does so within half an hour; the others only go on to wait for a period that asks.
-        for now in 0..=end.min(1800) {
+        // What lasts much longer than its jobs only waits for a period that asks, or never rests.
+        let ends = jobs.iter().zip(&outcome.fates).map(|(job, fate)| match fate {
+            Fate::Started(at) => (*at + job.duration).as_secs(),
+            Fate::GivenUp(at) => at.as_secs(),
+            Fate::NotTaken => job.arrival.as_secs(),
+        });
+        let settled = ends.max().unwrap_or(0) + 600;
+        for now in 0..=end.min(settled) {
             oracle.second(now);
         }
         for (index, fleet) in outcome.fleets.iter().enumerate() {
