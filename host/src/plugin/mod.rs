@@ -18,6 +18,7 @@ pub mod kv;
 pub mod log;
 pub mod pin;
 pub mod platform;
+pub mod quota;
 pub mod report;
 pub mod runtime;
 pub mod schema;

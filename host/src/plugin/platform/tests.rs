@@ -311,6 +311,67 @@ async fn memory_beyond_the_limit_is_refused_to_the_guest() {
     unknown(small.update().await);
 }
 
+/// The fixture with text put in before its `$main`, or after that module's memory.
+fn enlarged(before: &str, inside: &str, update: &str) -> Vec<u8> {
+    let module = "(core module $main\n";
+    let memory = "(memory (export \"memory\") 2)\n";
+    assert!(PROVIDER.contains(module) && PROVIDER.contains(memory));
+    let text = PROVIDER
+        .replace(module, &format!("{before}\n{module}"))
+        .replace(memory, &format!("{memory}{inside}\n"))
+        .replace("(;update;)", update);
+    wat::parse_str(&text).expect("the test's text is valid")
+}
+
+#[tokio::test]
+async fn the_limits_hold_for_all_memories_and_tables_of_an_instance_together() {
+    let house = House::new();
+    // Each time the first growth fits, and the second would fit alone: 100 MiB of 128, 40 000 elements of 65 536.
+    let grow = |what: &str| {
+        format!("(if (i32.eq ({what}) (i32.const -1)) (then (return (i32.const 512))))")
+    };
+    let memories = enlarged(
+        "",
+        "(memory $second 1)",
+        &format!(
+            "{}{}",
+            grow("memory.grow (i32.const 1600)"),
+            grow("memory.grow $second (i32.const 1600)")
+        ),
+    );
+    let tables = enlarged(
+        "",
+        "(table $one 0 funcref) (table $two 0 funcref)",
+        &format!(
+            "{}{}",
+            grow("table.grow $one (ref.null func) (i32.const 40000)"),
+            grow("table.grow $two (ref.null func) (i32.const 40000)")
+        ),
+    );
+    for (name, bytes) in [("memories", memories), ("tables", tables)] {
+        let actor = house.load_as(name, &bytes).await.expect("it loads");
+        let refused = actor.update().await;
+        assert!(
+            matches!(refused, Err(CallFailure::Refused(_))),
+            "{name}: {refused:?}"
+        );
+    }
+    let instances = |pieces: &str, times: usize| {
+        let module = format!("(core module $piece {pieces})");
+        enlarged(
+            &(module + &"(core instance (instantiate $piece))".repeat(times)),
+            "",
+            "",
+        )
+    };
+    for pieces in ["(memory 1600)", "(table 40000 funcref)"] {
+        let once = house.load_as("once", &instances(pieces, 1)).await;
+        assert!(once.is_ok(), "{pieces}: {:?}", once.err());
+        let twice = house.load_as("twice", &instances(pieces, 2)).await;
+        assert!(twice.is_err(), "{pieces} twice");
+    }
+}
+
 #[tokio::test]
 async fn a_refusal_of_the_provider_is_not_a_failure_of_the_plugin() {
     let house = House::new();
