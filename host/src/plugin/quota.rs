@@ -25,9 +25,7 @@ impl Total {
 
     /// What exceeds the piece's own maximum fails anyway, and is not counted.
     fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
-        let grown = self
-            .granted
-            .saturating_add(desired.saturating_sub(current));
+        let grown = self.granted.saturating_add(desired.saturating_sub(current));
         let is_granted = grown <= self.limit && maximum.is_none_or(|most| desired <= most);
         if is_granted {
             self.granted = grown;
