@@ -222,12 +222,14 @@ impl Platform {
         let is_shipped = self.shipped.lists(&plugin, digest);
         let standing = Standing {
             plugin: plugin.clone(),
+            file: file.clone(),
+            digest,
             is_shipped,
         };
         let grants = standing.grants(&self.grants.borrow());
         self.pins.check(&plugin, digest, &grants, is_shipped)?;
         let program = self.compile(bytes).await?;
-        let recipe = Arc::new(self.recipe(&standing, digest, &grants, program, request));
+        let recipe = Arc::new(self.recipe(&standing, &grants, program, request));
         let building = recipe.clone();
         let config = request.config.clone();
         // On the guests' threads: a plugin that spins in `init` must not take one that carries jobs.
@@ -245,6 +247,8 @@ impl Platform {
         let (granted, on_change) = watch::channel(0);
         let watcher = Watcher {
             standing,
+            pins: self.pins.clone(),
+            current: grants,
             grants: self.grants.clone(),
             recipe: recipe.clone(),
             config: request.config.clone(),
@@ -268,7 +272,6 @@ impl Platform {
     fn recipe(
         &self,
         standing: &Standing,
-        digest: Digest,
         grants: &Grants,
         program: Program,
         request: &LoadRequest<'_>,
@@ -281,7 +284,7 @@ impl Platform {
                 plugin: plugin.clone(),
                 group: group.clone(),
                 grants_file: self.options.grants_file.clone(),
-                no_built_in: lacks_built_in.then(|| self.shipped.why_not(&plugin, digest)),
+                no_built_in: lacks_built_in.then(|| self.shipped.why_not(&plugin, standing.digest)),
                 resolver: self.options.resolver.clone(),
                 all: self.requests.clone(),
             },
@@ -378,9 +381,11 @@ fn secrets_of(grants: &Grants, config: &serde_json::Value) -> Secrets {
     Secrets::new(grants, config, home.as_deref())
 }
 
-/// What a plugin is before the operator's table: its name, and whether the installation vouches for it.
+/// What a plugin is before the operator's table: its name, its file, and whether the installation vouches for it.
 struct Standing {
     plugin: String,
+    file: PathBuf,
+    digest: Digest,
     is_shipped: bool,
 }
 
@@ -399,6 +404,9 @@ impl Standing {
 /// Applies changed grants to one group and counts changes; ends when nobody watches any more.
 struct Watcher {
     standing: Standing,
+    pins: Pins,
+    /// What the table said when it was last looked at.
+    current: Grants,
     grants: watch::Receiver<Arc<GrantsFile>>,
     recipe: Arc<Recipe>,
     config: serde_json::Value,
@@ -414,7 +422,6 @@ impl Watcher {
             tokio::task::spawn_blocking(move || secrets.fingerprint(&before))
         };
         let mut files = look(Fingerprint::default()).await.unwrap_or_default();
-        let mut current = self.standing.grants(&self.grants.borrow_and_update());
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -424,18 +431,10 @@ impl Watcher {
             }
             let mut is_changed = false;
             let now = self.standing.grants(&self.grants.borrow_and_update());
-            if now != current {
-                tenant.egress.regrant(now.reach(&self.config));
-                let secrets = Arc::new(secrets_of(&now, &self.config));
-                let mut held = tenant
-                    .secrets
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner);
-                *held = secrets;
-                drop(held);
-                current = now;
+            if now != self.current {
+                self.current = now.clone();
+                self.apply(now).await;
                 is_changed = true;
-                info!(plugin = %self.standing.plugin, "plugin grants changed");
             }
             let Ok(seen) = look(files.clone()).await else {
                 return;
@@ -449,6 +448,45 @@ impl Watcher {
                 self.granted.send_modify(|count| *count += 1);
             }
         }
+    }
+
+    /// The digest that runs is pinned before it is given anything; one that may not have it is given nothing.
+    async fn apply(&self, grants: Grants) {
+        let Standing {
+            plugin,
+            file,
+            digest,
+            is_shipped,
+        } = &self.standing;
+        let (pins, name, wanted) = (self.pins.clone(), plugin.clone(), grants.clone());
+        let (digest, is_shipped) = (*digest, *is_shipped);
+        let pin = move || {
+            pins.check(&name, digest, &wanted, is_shipped)?;
+            pins.trust(&name, digest, &wanted)
+        };
+        let pinned = tokio::task::spawn_blocking(pin).await;
+        let pinned = pinned.unwrap_or_else(|problem| Err(Cause::Store(problem.to_string())));
+        let grants = match pinned {
+            Ok(()) => {
+                info!(%plugin, "plugin grants changed");
+                grants
+            }
+            Err(cause) => {
+                let (cause, next) = (&cause, cause.next(plugin, Some(digest)));
+                error!(
+                    %plugin, file = %file.display(), %digest,
+                    "plugin is granted nothing while it runs: {cause}; next: {next}"
+                );
+                Grants::default()
+            }
+        };
+        let tenant = &self.recipe.tenant;
+        tenant.egress.regrant(grants.reach(&self.config));
+        let secrets = Arc::new(secrets_of(&grants, &self.config));
+        *tenant
+            .secrets
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = secrets;
     }
 }
 

@@ -446,6 +446,75 @@ async fn a_plugin_with_grants_is_pinned_to_its_first_digest() {
     );
 }
 
+#[tokio::test]
+async fn a_plugin_granted_while_it_runs_is_pinned_before_it_is_given_anything() {
+    let house = House::new();
+    let (token, table) = (
+        house.dir.path().join("token"),
+        house.dir.path().join("plugins.toml"),
+    );
+    std::fs::write(&token, "t0ken").expect("it is writable");
+    let granting = |more: &str| {
+        let text = format!("[p]\nsecret.token = {{ file = {token:?} }}\n{more}");
+        std::fs::write(&table, text).expect("it is writable");
+    };
+    let first = provider(&[("update", READS_TOKEN)]);
+    let actor = house.load_as("p", &first).await.expect("it loads");
+    assert!(actor.update().await.is_err());
+    granting("");
+    until("granted", || async { actor.update().await.is_ok() }).await;
+    let second = provider(&[("update", READS_TOKEN), ("heartbeat", "nop")]);
+    let Err(report) = house.load_as("p", &second).await else {
+        panic!("another digest was loaded");
+    };
+    let first = Digest::of(&first).hex();
+    let refused = Cause::NotTrusted {
+        trusted: first.clone(),
+    };
+    assert_eq!(report.cause, refused);
+
+    // The operator names the other digest: the one that runs has nothing any more, and what the report says helps.
+    granting(&format!("sha256 = \"{}\"\n", Digest::of(&second).hex()));
+    until("withdrawn", || async { actor.update().await.is_err() }).await;
+    let actor = house.load("p").await.expect("it is the one named");
+    assert_eq!(actor.update().await, Ok(Default::default()));
+    granting("");
+    drop(house.load("p").await.expect("it stays trusted"));
+}
+
+#[tokio::test]
+async fn a_digest_that_never_was_granted_does_not_come_into_anothers_grants() {
+    let house = House::with("[p]\nenv = [\"LANG\"]\n", |_| {});
+    let table = house.dir.path().join("plugins.toml");
+    let token = house.dir.path().join("token");
+    std::fs::write(&token, "t0ken").expect("it is writable");
+    drop(
+        house
+            .load_as("p", &provider(&[]))
+            .await
+            .expect("it loads, and is pinned"),
+    );
+    std::fs::write(&table, "").expect("it is writable");
+    let mut grants = house.platform.grants.clone();
+    let changed = tokio::time::timeout(Duration::from_secs(10), grants.changed());
+    changed.await.expect("in time").expect("it is watched");
+    let other = provider(&[("update", READS_TOKEN)]);
+    let actor = house
+        .load_as("p", &other)
+        .await
+        .expect("it is granted nothing");
+    let mut counted = actor.granted();
+    let secret = format!("[p]\nsecret.token = {{ file = {token:?} }}\n");
+    std::fs::write(&table, secret).expect("it is writable");
+    let changed = tokio::time::timeout(Duration::from_secs(10), counted.changed());
+    changed.await.expect("in time").expect("it is watched");
+    let refused = actor.update().await;
+    assert!(
+        matches!(refused, Err(CallFailure::Refused(_))),
+        "{refused:?}"
+    );
+}
+
 #[test]
 fn broken_grants_at_the_start_are_told_with_their_lines() {
     let dir = tempfile::tempdir().expect("a directory");
