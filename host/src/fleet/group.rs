@@ -247,7 +247,7 @@ pub struct Group {
 }
 
 /// What the host tells a provider at `init`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ProviderSettings {
     pub os: Option<String>,
     pub arch: Option<String>,

@@ -38,7 +38,7 @@ pub fn add_to_linker(linker: &mut wasmtime::component::Linker<Sandbox>) -> wasmt
 }
 
 /// What a plugin says about itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     pub name: String,
     pub version: String,

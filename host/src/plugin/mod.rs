@@ -24,3 +24,4 @@ pub mod runtime;
 pub mod schema;
 pub mod secrets;
 pub mod shipped;
+pub mod watch;

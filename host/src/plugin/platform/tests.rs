@@ -123,10 +123,11 @@ async fn a_provider_is_loaded_and_answers() {
     assert_eq!(actor.open().await.expect("it opens").id, "fixture/one");
     assert_eq!(actor.update().await, Ok(Default::default()));
     assert_eq!(actor.increase(increase()).await, Ok(Default::default()));
-    let listed = house.platform.list();
+    let listed = house.platform.list().await;
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].state, PluginState::Loaded);
-    assert_eq!(listed[0].version.as_deref(), Some("1.2.3"));
+    let described = listed[0].description.as_ref().expect("it was loaded");
+    assert_eq!(described.version, "1.2.3");
 }
 
 #[tokio::test]
@@ -180,8 +181,67 @@ async fn a_missing_plugin_names_where_it_was_looked_for() {
              next: put `fleeting-plugin-none.wasm` or `none.wasm` into one of these"
         )
     );
-    let entries = house.platform.list();
+    let entries = house.platform.list().await;
     assert_eq!(entries[0].state, PluginState::Failed);
+}
+
+#[tokio::test]
+async fn what_is_listed_is_what_loading_would_find() {
+    let house = House::with(
+        &format!("[renamed]\nsha256 = \"{}\"\n", "ab".repeat(32)),
+        |_| {},
+    );
+    let put = |name: &str, bytes: &[u8]| {
+        let file = house.dir.path().join(name);
+        std::fs::write(file, bytes).expect("it is writable");
+    };
+    // Listing asks for no more than `describe`: what only a configuration can spoil is sound.
+    put("fine.wasm", &provider(&[("init", "unreachable")]));
+    put("damaged.wasm", &provider(&[])[..100]);
+    put("core.wasm", &wat::parse_str("(module)").expect("valid"));
+    put(
+        "foreign.wasm",
+        &wat::parse_str("(component)").expect("valid"),
+    );
+    put(
+        "spins.wasm",
+        &provider(&[("describe", "(loop $l (br $l))")]),
+    );
+    put("renamed.wasm", &provider(&[]));
+    let listed: Vec<_> = house
+        .platform
+        .list()
+        .await
+        .into_iter()
+        .map(|entry| {
+            let version = entry.description.map(|description| description.version);
+            let why = entry.last_error.unwrap_or_default();
+            let why = why.lines().nth(1).unwrap_or_default().trim().to_owned();
+            (entry.name, entry.state, version, why)
+        })
+        .collect();
+    let failed = |name: &str, why: &str| (name.into(), PluginState::Failed, None, why.into());
+    let version = Some("1.2.3".into());
+    assert_eq!(
+        listed,
+        [
+            failed("core", "it is a core WebAssembly module, not a component"),
+            failed("damaged", "it is damaged or cut short"),
+            ("fine".into(), PluginState::Present, version, String::new()),
+            failed(
+                "foreign",
+                "it does not export fleetling:provider/provider as this manager knows it"
+            ),
+            failed(
+                "renamed",
+                "its digest is not the one that plugins.toml names (abababababab)"
+            ),
+            failed(
+                "spins",
+                "`describe` failed: `spins` used 300ms of processor time in `describe` and was stopped"
+            ),
+        ]
+    );
 }
 
 #[tokio::test]
@@ -478,7 +538,11 @@ async fn a_plugin_granted_while_it_runs_is_pinned_before_it_is_given_anything() 
     until("withdrawn", || async { actor.update().await.is_err() }).await;
     let actor = house.load("p").await.expect("it is the one named");
     assert_eq!(actor.update().await, Ok(Default::default()));
+    let mut grants = house.platform.grants.clone();
+    grants.mark_unchanged();
     granting("");
+    let changed = tokio::time::timeout(Duration::from_secs(10), grants.changed());
+    changed.await.expect("in time").expect("it is watched");
     drop(house.load("p").await.expect("it stays trusted"));
 }
 
