@@ -298,11 +298,15 @@ fn group(group: wit::Group) -> Group {
 }
 
 fn snapshot(snapshot: wit::Snapshot) -> Snapshot {
+    let mut extras = snapshot.extras.into_iter();
     Snapshot {
         instances: snapshot.instances.into_iter().map(listed).collect(),
         target: snapshot.target,
         max_size: snapshot.max_size,
         owner: snapshot.owner,
+        generation: extras
+            .find(|(key, _)| key == "generation")
+            .map(|(_, value)| value),
         notices: notices(snapshot.notices),
     }
 }
@@ -372,5 +376,71 @@ fn connection(connection: wit::Connection) -> Connection {
             .collect(),
         host_keys: connection.host_keys,
         valid_until: connection.valid_until.and_then(time),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_keeps_what_the_provider_tells_of_group_and_instance() {
+        let reclaimed = wit::Instance {
+            id: "i-1".into(),
+            state: wit::InstanceState::Running,
+            created_at: Some(1_500),
+            pool: Some("zone-a".into()),
+            generation: Some("lt-1:3".into()),
+            interruption: Some(wit::Interruption {
+                kind: wit::InterruptionKind::Reclaim,
+                at: Some(2_000),
+            }),
+            reason: None,
+            request: Some("token".into()),
+            memo: "memo".into(),
+            extras: vec![("arch".into(), "arm64".into())],
+        };
+        let told = snapshot(wit::Snapshot {
+            instances: vec![reclaimed],
+            target: Some(1),
+            max_size: Some(5),
+            owner: Some("another".into()),
+            notices: vec![wit::Notice {
+                subject: "AZRebalance".into(),
+                message: "it is on".into(),
+            }],
+            extras: vec![
+                ("unknown".into(), "x".into()),
+                ("generation".into(), "lt-1:4".into()),
+            ],
+        });
+        let at = |millis| UNIX_EPOCH + Duration::from_millis(millis);
+        let instance = Listed {
+            id: InstanceId("i-1".into()),
+            state: InstanceState::Running,
+            created_at: Some(at(1_500)),
+            pool: Some("zone-a".into()),
+            generation: Some("lt-1:3".into()),
+            interruption: Some(Interruption {
+                kind: InterruptionKind::Reclaim,
+                at: Some(at(2_000)),
+            }),
+            reason: None,
+            request: Some("token".into()),
+            memo: "memo".into(),
+            extras: vec![("arch".into(), "arm64".into())],
+        };
+        let expected = Snapshot {
+            instances: vec![instance],
+            target: Some(1),
+            max_size: Some(5),
+            owner: Some("another".into()),
+            generation: Some("lt-1:4".into()),
+            notices: vec![Notice {
+                subject: "AZRebalance".into(),
+                message: "it is on".into(),
+            }],
+        };
+        assert_eq!(told, expected);
     }
 }
