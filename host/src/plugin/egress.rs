@@ -9,6 +9,7 @@
 //! redirects are never followed; no proxy of the environment is used.
 
 mod body;
+mod pace;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +25,7 @@ use tracing::{debug, warn};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use self::body::Carrier;
+use self::pace::Pace;
 use super::address::AddressRules;
 use super::grants::{Denial, Name, Reach, Target};
 
@@ -75,6 +77,7 @@ pub struct Egress {
     hosts: Mutex<HashMap<String, HostCount>>,
     own: Arc<Semaphore>,
     all: Arc<Semaphore>,
+    pace: Mutex<Pace>,
 }
 
 /// What [`Egress::new`] needs to know.
@@ -100,6 +103,7 @@ impl Egress {
             hosts: Mutex::default(),
             own: Arc::new(Semaphore::new(REQUESTS_PER_PLUGIN)),
             all: options.all,
+            pace: Mutex::default(),
         }
     }
 
@@ -158,6 +162,8 @@ impl Egress {
         let wait = async {
             // Its own first: a plugin waiting for itself must not hold what others need.
             let own = self.own.clone().acquire_owned().await;
+            let turn = lock(&self.pace).turn(tokio::time::Instant::now());
+            tokio::time::sleep(turn).await;
             let all = self.all.clone().acquire_owned().await;
             Ok::<Permits, tokio::sync::AcquireError>((own?, all?))
         };

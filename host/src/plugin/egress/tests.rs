@@ -319,6 +319,23 @@ async fn eight_requests_at_once_are_a_plugins_share() {
     }
 }
 
+#[tokio::test]
+async fn a_plugin_that_asks_without_end_is_slowed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    drop(listener);
+    let toml = format!("http = [\"{url}\"]\nplaintext = true\nloopback = true");
+    let egress = egress(&toml, &[]);
+    let began = std::time::Instant::now();
+    for _ in 0..70 {
+        let refused = egress.answer(get(&url), quick()).await;
+        assert!(matches!(refused, Err(Error::ConnectionRefused)));
+    }
+    // 70 turns of 20 ms, less the second that is free.
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(380), "{took:?}");
+}
+
 /// Waits until no request is under way, for at most ten seconds.
 async fn until_idle(egress: &Egress) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);

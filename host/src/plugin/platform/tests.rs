@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::fleet::group::{CallFailure, IncreaseRequest, InstanceGroup, ProblemKind};
@@ -430,6 +431,50 @@ async fn the_limits_hold_for_all_memories_and_tables_of_an_instance_together() {
         let twice = house.load_as("twice", &instances(pieces, 2)).await;
         assert!(twice.is_err(), "{pieces} twice");
     }
+}
+
+/// What a guest needs of `wasi:http` to send a request and forget it; `send` of the core instance `$web` does.
+const WEB: &str = include_str!("../fixtures/web.wat");
+
+#[tokio::test]
+async fn a_request_that_a_call_forgot_ends_with_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a free port");
+    let authority = listener.local_addr().expect("it is bound").to_string();
+    let grants =
+        format!("[rogue]\nhttp = [\"http://{authority}\"]\nloopback = true\nplaintext = true\n");
+    let house = House::with(&grants, |_| {});
+    let module = "(core module $main\n";
+    let web = WEB
+        .replace("(;authority;)", &authority)
+        .replace("(;length;)", &authority.len().to_string());
+    let text = PROVIDER
+        .replace(
+            module,
+            &format!("{web}{module}(import \"web\" \"send\" (func $send (result i32)))\n"),
+        )
+        .replace(
+            "(instantiate $main\n",
+            "(instantiate $main (with \"web\" (instance $web))\n",
+        )
+        .replace("(;open;)", "(call $block (call $send))");
+    let bytes = wat::parse_str(&text).expect("the test's text is valid");
+    let actor = house.load_as("rogue", &bytes).await.expect("it loads");
+    // The answer never ends: only the client can end the connection.
+    let serving = async {
+        let (mut connection, _) = listener.accept().await?;
+        let mut request = vec![0; 4096];
+        let read = connection.read(&mut request).await?;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx";
+        connection.write_all(answer).await?;
+        request.truncate(read);
+        connection.read_to_end(&mut request).await.map(|_| request)
+    };
+    let serving = tokio::time::timeout(Duration::from_secs(10), serving);
+    let (opened, ended) = tokio::join!(actor.open(), serving);
+    assert!(opened.is_ok(), "{opened:?}");
+    let request = ended.expect("the request ended").expect("in peace");
+    assert!(request.starts_with(b"GET / HTTP/1.1"), "{request:?}");
 }
 
 #[tokio::test]
