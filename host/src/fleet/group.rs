@@ -160,6 +160,8 @@ pub struct Snapshot {
     /// What the group would make a new instance of now: an instance of another generation is an older one.
     pub generation: Option<String>,
     pub notices: Vec<Notice>,
+    /// What the group makes new instances from now: the reserved key `generation` of the snapshot's extras.
+    pub generation: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

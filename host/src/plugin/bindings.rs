@@ -330,7 +330,14 @@ fn snapshot(snapshot: wit::Snapshot) -> Snapshot {
             .find(|(key, _)| key == "generation")
             .map(|(_, value)| value),
         notices: notices(snapshot.notices),
+        generation: extra(snapshot.extras, "generation"),
     }
+}
+
+/// The value of a reserved key.
+fn extra(extras: Vec<(String, String)>, key: &str) -> Option<String> {
+    let mut values = extras.into_iter().filter(|(name, _)| name == key);
+    values.next().map(|(_, value)| value)
 }
 
 fn listed(instance: wit::Instance) -> Listed {
