@@ -157,8 +157,6 @@ pub struct Snapshot {
     pub target: Option<u32>,
     pub max_size: Option<u32>,
     pub owner: Option<String>,
-    /// What the group would make a new instance of now: an instance of another generation is an older one.
-    pub generation: Option<String>,
     pub notices: Vec<Notice>,
     /// What the group makes new instances from now: the reserved key `generation` of the snapshot's extras.
     pub generation: Option<String>,

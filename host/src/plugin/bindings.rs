@@ -320,15 +320,11 @@ fn with_long_memo(snapshot: &wit::Snapshot) -> Option<&str> {
 }
 
 fn snapshot(snapshot: wit::Snapshot) -> Snapshot {
-    let mut extras = snapshot.extras.into_iter();
     Snapshot {
         instances: snapshot.instances.into_iter().map(listed).collect(),
         target: snapshot.target,
         max_size: snapshot.max_size,
         owner: snapshot.owner,
-        generation: extras
-            .find(|(key, _)| key == "generation")
-            .map(|(_, value)| value),
         notices: notices(snapshot.notices),
         generation: extra(snapshot.extras, "generation"),
     }
