@@ -177,7 +177,7 @@ impl Machine for Fake {
         *self.gone.lock().unwrap() = Some(reason);
     }
 
-    async fn heartbeat(&self) -> Result<(), String> {
+    async fn ping(&self) -> Result<(), NotReady> {
         Ok(())
     }
 
