@@ -21,7 +21,7 @@ use super::feed::{Feed, Unfed};
 use super::image::{self, Present, Wanted};
 use super::machine::Machine;
 use super::shell::{End, Shell};
-use super::site::{self, Site, failed, refused};
+use super::site::{self, Site, failed, refused, unmet};
 use super::stage::{Executor, Notes, Output, Place, Plan, StageFailure, StageScript};
 use super::volume;
 use crate::config::usable;
@@ -102,7 +102,7 @@ impl DockerExecutor {
                 .upload_to_container(&name, Some(options), body_full(archive.into()));
         site.unless_gone(copying)
             .await?
-            .map_err(|e| failed(format!("the helper could not be copied: {e}")))?;
+            .map_err(|e| unmet("the helper could not be copied", &e))?;
         match Feed::begin(site, name.clone()).await {
             Ok(feed) => Ok(Helper::Fed(feed)),
             Err(Unfed::Failed(failure)) => Err(failure),

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::line::{Connected, REDIAL_WINDOW};
-use super::site::{self, Site, failed};
+use super::site::{self, Site, failed, unmet};
 use super::stage::{Output, StageFailure, StageScript, Stream};
 use super::stream::{Sieve, Skip, Tally};
 
@@ -117,10 +117,8 @@ impl Shell {
             .docker
             .start_container(&self.name, None::<StartContainerOptions>);
         site.unless_gone(starting).await?.map_err(|error| {
-            failed(format!(
-                "container {} could not be started: {error}",
-                self.name
-            ))
+            let what = format!("container {} could not be started", self.name);
+            unmet(&what, &error)
         })?;
         self.started = true;
         Ok(())

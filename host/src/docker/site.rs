@@ -108,12 +108,12 @@ impl Site {
                     message,
                 }) => return Err(refused(format!("docker refuses the container: {message}"))),
                 Err(error @ Error::DockerResponseServerError { .. }) => {
-                    return Err(failed(format!("docker cannot make the container: {error}")));
+                    return Err(unmet("docker cannot make the container", &error));
                 }
                 Err(error) if Instant::now() > until => {
                     return Err(failed(format!("docker does not answer: {error}")));
                 }
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(_) => self.unless_gone(tokio::time::sleep(PAUSE)).await?,
             }
         }
     }
@@ -196,11 +196,36 @@ pub(super) fn is_not_running(error: &Error) -> bool {
         )
 }
 
+/// Whether Docker was heard at all; otherwise the connection was lost, or stayed silent.
+pub(super) fn is_answer(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::DockerResponseServerError { .. } | Error::DockerStreamError { .. }
+    )
+}
+
+/// Whether a new try may not meet this error again: there was no answer, or the daemon blames itself.
+pub(super) fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::DockerResponseServerError { status_code, .. } => *status_code >= 500,
+        other => !is_answer(other),
+    }
+}
+
 pub(super) fn failed(message: String) -> StageFailure {
     StageFailure::Failed {
         reason: FailureReason::RunnerSystemFailure,
         message,
         retry: false,
+    }
+}
+
+/// A request of a preparation that Docker did not meet.
+pub(super) fn unmet(what: &str, error: &Error) -> StageFailure {
+    StageFailure::Failed {
+        reason: FailureReason::RunnerSystemFailure,
+        message: format!("{what}: {error}"),
+        retry: may_pass(error),
     }
 }
 
