@@ -6,6 +6,7 @@ pub mod places;
 pub mod problem;
 mod raw;
 pub mod scalars;
+pub mod server_url;
 pub mod usable;
 
 use std::path::Path;
