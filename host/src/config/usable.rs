@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+pub use super::pull_policy::PullPolicy;
 use super::server_url::ServerUrl;
 
 /// `config.toml`, usable. Runners that cannot work are not here but among the problems that came with it.
@@ -86,13 +87,6 @@ impl Shell {
             Self::Bash => "bash",
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PullPolicy {
-    Always,
-    IfNotPresent,
-    Never,
 }
 
 /// `[runners.docker]`: the keys that have an effect today.

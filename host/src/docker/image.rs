@@ -15,7 +15,7 @@ use secrecy::ExposeSecret as _;
 use super::site::{failed, is_answer, is_missing, may_pass, unmet};
 use super::stage::{Notes, RegistryCredential, StageFailure};
 use super::{glob, reference};
-use crate::config::usable::PullPolicy;
+use crate::config::pull_policy::{PullPolicy, listed};
 use crate::coordinator::outcome::FailureReason;
 
 const TRIES: u32 = 3;
@@ -48,18 +48,16 @@ pub(super) async fn obtain(
     wanted: &Wanted<'_>,
     notes: &Arc<dyn Notes>,
 ) -> Result<Present, StageFailure> {
-    let names: Vec<_> = wanted.policies.iter().map(|p| policy_name(*p)).collect();
     notes.info(&format!(
-        "Using effective pull policy of [{}] for container {}",
-        names.join(" "),
+        "Using effective pull policy of {} for container {}",
+        listed(wanted.policies),
         wanted.name
     ));
     let mut last = None;
     for (n, policy) in wanted.policies.iter().enumerate() {
         if n > 0 {
-            let name = policy_name(*policy);
             notes.info(&format!(
-                "Attempt #{}: Trying \"{name}\" pull policy",
+                "Attempt #{}: Trying \"{policy}\" pull policy",
                 n + 1
             ));
         }
@@ -82,9 +80,8 @@ pub(super) async fn obtain(
                 return Err(unmet(&what, &error));
             }
             Err(error) => {
-                let name = policy_name(*policy);
                 notes.warn(&format!(
-                    "Failed to pull image with policy \"{name}\": {error}"
+                    "Failed to pull image with policy \"{policy}\": {error}"
                 ));
                 last = Some(error);
             }
@@ -92,19 +89,19 @@ pub(super) async fn obtain(
     }
     Err(last.map_or_else(
         || failed(format!("no pull policy for image {}", wanted.name)),
-        |last| not_pulled(wanted.name, &names, &last),
+        |last| not_pulled(wanted.name, wanted.policies, &last),
     ))
 }
 
 /// What remains when every policy was refused.
-fn not_pulled(image: &str, policies: &[&str], last: &Error) -> StageFailure {
+fn not_pulled(image: &str, policies: &[PullPolicy], last: &Error) -> StageFailure {
     let error = last.to_string();
     let (reason, known) = reason(&error);
     StageFailure::Failed {
         reason,
         message: format!(
-            "failed to pull image \"{image}\" with specified policies [{}]: {error}",
-            policies.join(" ")
+            "failed to pull image \"{image}\" with specified policies {}: {error}",
+            listed(policies)
         ),
         // The daemon answers 500 for its own troubles and for a registry's; a registry's are known by their words.
         retry: !known && may_pass(last),
@@ -178,14 +175,6 @@ pub(super) fn present(image: &ImageInspect) -> Present {
             .as_ref()
             .and_then(|config| config.entrypoint.clone())
             .unwrap_or_default(),
-    }
-}
-
-fn policy_name(policy: PullPolicy) -> &'static str {
-    match policy {
-        PullPolicy::Always => "always",
-        PullPolicy::IfNotPresent => "if-not-present",
-        PullPolicy::Never => "never",
     }
 }
 
@@ -281,7 +270,8 @@ mod tests {
             ),
         ] {
             let said = error.to_string();
-            let StageFailure::Failed { reason, retry, .. } = not_pulled("a", &["always"], &error)
+            let StageFailure::Failed { reason, retry, .. } =
+                not_pulled("a", &[PullPolicy::Always], &error)
             else {
                 panic!("{said}");
             };

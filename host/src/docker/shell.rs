@@ -16,8 +16,7 @@ use bollard::errors::Error;
 use bollard::exec::StartExecOptions;
 use bollard::models::ExecConfig;
 use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, KillContainerOptions, LogsOptionsBuilder, StartContainerOptions,
-    WaitContainerOptionsBuilder,
+    KillContainerOptions, LogsOptionsBuilder, StartContainerOptions, WaitContainerOptionsBuilder,
 };
 use futures_util::{Stream as Items, StreamExt as _};
 use tokio::io::AsyncWriteExt as _;
@@ -133,15 +132,7 @@ impl Shell {
         stop: &CancellationToken,
     ) -> Result<End, StageFailure> {
         let at = site.connected().await?;
-        let options = AttachContainerOptionsBuilder::default()
-            .stream(true)
-            .stdin(true)
-            .stdout(true)
-            .stderr(true)
-            .build();
-        let attaching = at.docker.attach_container(&self.name, Some(options));
-        let attaching = tokio::time::timeout(REDIAL_WINDOW, attaching);
-        let Ok(Ok(attached)) = site.unless_gone(attaching).await? else {
+        let Ok(attached) = site.attach(&at, &self.name).await? else {
             return Ok(End::NothingRan);
         };
         if !self.started

@@ -4,10 +4,12 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bollard::container::AttachContainerResults;
 use bollard::errors::Error;
 use bollard::models::ContainerState;
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder,
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions,
+    RemoveContainerOptionsBuilder,
 };
 use rand::Rng as _;
 use tokio::time::Instant;
@@ -116,6 +118,26 @@ impl Site {
                 Err(_) => self.unless_gone(tokio::time::sleep(PAUSE)).await?,
             }
         }
+    }
+
+    /// Attaches to all three streams of a container, within the redial window; `Err` in `Ok` says why it did not work.
+    pub(super) async fn attach(
+        &self,
+        at: &Connected,
+        name: &str,
+    ) -> Result<Result<AttachContainerResults, String>, StageFailure> {
+        let options = AttachContainerOptionsBuilder::default()
+            .stream(true)
+            .stdin(true)
+            .stdout(true)
+            .stderr(true)
+            .build();
+        let attaching = at.docker.attach_container(name, Some(options));
+        let attaching = tokio::time::timeout(REDIAL_WINDOW, attaching);
+        Ok(match self.unless_gone(attaching).await? {
+            Ok(attached) => attached.map_err(|e| e.to_string()),
+            Err(_) => Err("docker does not answer".into()),
+        })
     }
 
     /// The container's state, asked until docker answers or the redial window has passed.
