@@ -7,6 +7,7 @@ use bollard::models::{
     NetworkingConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
+use super::label;
 use super::stage::Plan;
 use super::volume::Volumes;
 use crate::config::usable;
@@ -52,7 +53,7 @@ pub(super) fn spec(
     };
     let mut labels: HashMap<_, _> = config.container_labels.clone().into_iter().collect();
     labels.extend(plan.labels.iter().cloned());
-    labels.insert("com.gitlab.gitlab-runner.type".into(), kind.into());
+    labels.insert(label::TYPE.into(), kind.into());
     Ok(ContainerCreateBody {
         image: Some(image.into()),
         hostname: Some(
