@@ -130,6 +130,27 @@ async fn cut_after_the_script_its_result_is_kept() -> Result<()> {
     lab.was_correct()
 }
 
+/// Its container runs and takes the attach: without a limit the job would ask it until its own timeout.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_helper_that_does_not_answer_after_a_cut_is_waited_for_no_longer_than_a_connection()
+-> Result<()> {
+    let lab = Lab::start().await?;
+    let _manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
+    lab.gitlab
+        .fault(Fault::delay(Endpoint::Git, Duration::from_secs(20)));
+    let (id, instance) = begin(&lab, job("silent"), "Getting source").await?;
+    let helper = "docker ps -q --filter label=com.gitlab.gitlab-runner.type=predefined";
+    let stop = format!("kill -STOP $(docker inspect -f '{{{{.State.Pid}}}}' $({helper}))");
+    lab.instances.exec(&instance, &stop).await?;
+    lab.instances.cut_connections(&instance).await?;
+    let job = lab.gitlab.ended(&[id], 2 * MINUTE).await?.remove(0);
+    let (log, reason) = (job.log(), job.failure_reason.as_deref());
+    ensure!(reason == Some("runner_system_failure"), "{reason:?}\n{log}");
+    ensure!(log.contains("did not answer for 60 s"), "{log}");
+    ensure!(begun(&lab, id) == 0, "{log}");
+    lab.was_correct()
+}
+
 /// Wherever a cut falls, also between the start of a container and the begin mark of its script.
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_again_and_again_the_job_ends_honestly() -> Result<()> {

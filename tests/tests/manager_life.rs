@@ -147,3 +147,51 @@ async fn a_job_of_a_killed_manager_is_reported_at_the_next_start_and_nothing_lea
     }
     lab.was_correct()
 }
+
+/// With `keep_instance_with_acquisitions` the next start uses the instance again, but nothing of the job that ran there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_instance_is_cleared_of_the_old_job_before_it_is_used_again() -> Result<()> {
+    let lab = Lab::start().await?;
+    let configuration = lab.configuration().idle_count(1).max_instances(1);
+    let configuration = configuration
+        .replace("max_use_count = 1", "max_use_count = 9")
+        .replace(
+            "[runners.autoscaler.plugin_config]",
+            "[runners.autoscaler.state_storage]\n\
+             enabled = true\n\
+             keep_instance_with_acquisitions = true\n\
+             [runners.autoscaler.plugin_config]",
+        );
+    let manager = lab.start_manager(&configuration)?;
+    let id = endless(&lab, "killed");
+    lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    let used = lab.gitlab.job(id).instance();
+    let used = used.context("the log names no instance")?;
+    manager.kill().await?;
+    let left = "docker ps -aq --filter label=com.gitlab.gitlab-runner.job.id=";
+    let left = format!("{left}{}; docker volume ls -q", id.0);
+    let before = lab.instances.exec(&used, &left).await?;
+    ensure!(before.lines().count() > 2, "nothing was left: {before:?}");
+
+    let next = Job::named("next").script(["echo fresh"]).without_sources();
+    let next = lab.gitlab.queue(next);
+    let manager = lab.start_manager(&configuration)?;
+    let job = lab.gitlab.ended(&[next], 3 * MINUTE).await?.remove(0);
+    ensure!(job.state == JobState::Success, "{}", job.log());
+    ensure!(job.instance().as_ref() == Some(&used), "{}", job.log());
+    told_of_its_end(&lab, id, "the manager stopped while this job ran")?;
+    let after = lab.instances.exec(&used, &left).await?;
+    let shared = |line: &&str| line.contains("-cache-") && !line.contains("-concurrent-");
+    ensure!(
+        after.lines().all(|line| shared(&line)),
+        "left of the old job: {after:?}"
+    );
+    let lines = manager.said();
+    let place = |words: &str| {
+        lines
+            .find(words)
+            .with_context(|| format!("no {words:?}:\n{lines}"))
+    };
+    ensure!(place("what earlier jobs left was removed")? < place("instance ready")?);
+    lab.was_correct()
+}

@@ -300,6 +300,39 @@ async fn final_answers_by_table() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_waits_neither_for_the_logs_interval_nor_by_it() {
+    let Bench {
+        gitlab,
+        trace,
+        _dir,
+    } = open();
+    let rarely = || Answer {
+        interval: Some(Duration::from_secs(60)),
+        ..plain(Appended::Accepted)
+    };
+    gitlab.on_append([rarely(), rarely()]);
+    let asked_back = Answer {
+        interval: Some(Duration::from_secs(1)),
+        ..plain(Updated::Pending)
+    };
+    gitlab.on_update([asked_back, plain(Updated::Pending)]);
+    let output = trace.output(1);
+    output.write(Stream::Out, b"a");
+    after(1_000).await;
+    output.write(Stream::Out, b"b");
+    assert_eq!(trace.finish(Outcome::Success).await, Report::Accepted);
+    let appends: Vec<_> = gitlab
+        .appends()
+        .iter()
+        .map(|(when, ..)| ms(*when))
+        .collect();
+    assert_eq!(appends, [150, 1_000], "the last of the log at once");
+    let updates: Vec<_> = gitlab.updates().iter().map(|(when, _)| ms(*when)).collect();
+    // At once; after the wait GitLab asked for; after the usual one where it asked for none.
+    assert_eq!(updates, [1_000, 2_000, 5_000]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_invalid_log_is_sent_whole_again() {
     let Bench {
         gitlab,
