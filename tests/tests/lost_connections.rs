@@ -94,6 +94,35 @@ async fn cut_before_the_script_the_job_goes_on() -> Result<()> {
     lab.was_correct()
 }
 
+/// Its build container holds still from before the script is sent until after the cut, so that no luck is needed.
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_between_the_start_of_its_container_and_its_begin_the_script_is_sent_again()
+-> Result<()> {
+    let lab = Lab::start().await?;
+    let manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
+    let slowly = Fault::delay(Endpoint::Git, Duration::from_secs(10));
+    lab.gitlab.fault(slowly);
+    let (id, instance) = begin(&lab, job("between"), "Getting source").await?;
+    let build = "docker ps -q --no-trunc --filter name=-build";
+    let started = format!("{build} | grep -q .");
+    lab.instances.until(&instance, &started, MINUTE).await?;
+    let build = lab.instances.exec(&instance, build).await?;
+    ensure!(begun(&lab, id) == 0, "the script began before the stop");
+    let stop = format!("kill -STOP $(docker inspect -f '{{{{.State.Pid}}}}' {build})");
+    lab.instances.exec(&instance, &stop).await?;
+    let attached = format!(
+        "docker events --since 10m --until 0s --filter event=attach --filter container={build} | grep -q ."
+    );
+    lab.instances.until(&instance, &attached, MINUTE).await?;
+    lab.instances.cut_connections(&instance).await?;
+    manager
+        .says(&["connection lost", &instance], MINUTE)
+        .await?;
+    // Nobody wakes the stopped one: only another container can have run the script.
+    goes_on(&lab, id).await?;
+    lab.was_correct()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_in_the_middle_of_the_script_the_job_goes_on_and_its_log_is_complete() -> Result<()> {
     let lab = Lab::start().await?;

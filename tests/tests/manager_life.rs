@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fleetling_lab::coordinator::JobState;
+use fleetling_lab::coordinator::{Endpoint, Fault, JobState};
 use fleetling_lab::{Job, JobId, Lab};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -80,6 +80,39 @@ async fn term_waits_for_no_cleanup_beyond_shutdown_timeout() -> Result<()> {
     // The second is for the process itself to end.
     manager.ended(Duration::from_secs(6)).await?;
     told_of_its_end(&lab, id, "the manager was stopped while this job ran")?;
+    lab.was_correct()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn term_while_gitlab_is_silent_names_the_job_and_the_next_start_tells_its_end() -> Result<()>
+{
+    let lab = Lab::start().await?;
+    let configuration = lab.configuration().idle_count(1).max_instances(3);
+    let configuration = configuration.global("shutdown_timeout = 5");
+    let mut manager = lab.start_manager(&configuration)?;
+    let id = endless(&lab, "untold");
+    lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    for endpoint in [
+        Endpoint::RequestJob,
+        Endpoint::AppendTrace,
+        Endpoint::UpdateJob,
+    ] {
+        lab.gitlab.fault(Fault::hang(endpoint).times(u32::MAX));
+    }
+    manager.terminate()?;
+    // The second is for the process itself to end.
+    let status = manager.ended(Duration::from_secs(6)).await?;
+    ensure!(!status.success(), "{status}: {}", manager.said());
+    let number = format!("job={}", id.0);
+    let words = ["GitLab was not told of this job's end", &number];
+    manager.says(&words, Duration::from_secs(1)).await?;
+    let state = lab.gitlab.job(id).state;
+    ensure!(state == JobState::Running, "GitLab was told: {state}");
+
+    lab.gitlab.recover();
+    let _manager = lab.start_manager(&configuration)?;
+    lab.gitlab.ended(&[id], Duration::from_secs(10)).await?;
+    told_of_its_end(&lab, id, "the manager stopped before")?;
     lab.was_correct()
 }
 
