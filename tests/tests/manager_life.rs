@@ -41,10 +41,7 @@ async fn term_ends_jobs_says_what_became_of_each_and_is_gone_in_time() -> Result
     let configuration = lab.configuration().idle_count(1).max_instances(3);
     let configuration = configuration.global("shutdown_timeout = 20");
     let mut manager = lab.start_manager(&configuration)?;
-    let jobs = ["one", "two"].map(|name| endless(&lab, name));
-    for id in jobs {
-        lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
-    }
+    let jobs = [endless(&lab, "one").await?, endless(&lab, "two").await?];
     manager.terminate()?;
     let status = manager.ended(Duration::from_secs(20)).await?;
     ensure!(status.success(), "{status}: {}", manager.said());
@@ -70,8 +67,7 @@ async fn term_waits_for_no_cleanup_beyond_shutdown_timeout() -> Result<()> {
     let configuration = lab.configuration().idle_count(1).max_instances(3);
     let configuration = configuration.global("shutdown_timeout = 5");
     let mut manager = lab.start_manager(&configuration)?;
-    let id = endless(&lab, "stuck");
-    lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    let id = endless(&lab, "stuck").await?;
     let used = lab.gitlab.job(id).instance();
     let used = used.context("the log names no instance")?;
     lab.instances.kill(&used).await?;
@@ -90,8 +86,7 @@ async fn term_while_gitlab_is_silent_names_the_job_and_the_next_start_tells_its_
     let configuration = lab.configuration().idle_count(1).max_instances(3);
     let configuration = configuration.global("shutdown_timeout = 5");
     let mut manager = lab.start_manager(&configuration)?;
-    let id = endless(&lab, "untold");
-    lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    let id = endless(&lab, "untold").await?;
     for endpoint in [
         Endpoint::RequestJob,
         Endpoint::AppendTrace,
@@ -116,9 +111,12 @@ async fn term_while_gitlab_is_silent_names_the_job_and_the_next_start_tells_its_
     lab.was_correct()
 }
 
-fn endless(lab: &Lab, name: &str) -> JobId {
+/// A job that runs and would not end by itself.
+async fn endless(lab: &Lab, name: &str) -> Result<JobId> {
     let job = Job::named(name).script(["echo begun", "sleep 600"]);
-    lab.gitlab.queue(job.without_sources())
+    let id = lab.gitlab.queue(job.without_sources());
+    lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    Ok(id)
 }
 
 fn told_of_its_end(lab: &Lab, id: JobId, why: &str) -> Result<()> {
@@ -135,8 +133,7 @@ async fn a_job_of_a_killed_manager_is_reported_at_the_next_start_and_nothing_lea
     let lab = Lab::start().await?;
     let configuration = lab.configuration().idle_count(1).max_instances(3);
     let manager = lab.start_manager(&configuration)?;
-    let id = endless(&lab, "killed");
-    lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    let id = endless(&lab, "killed").await?;
     let used = lab.gitlab.job(id).instance();
     let used = used.context("the log names no instance")?;
     manager.kill().await?;
