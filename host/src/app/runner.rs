@@ -33,6 +33,8 @@ use crate::scaler::{Scaler, ScalerOptions};
 
 /// Between two tries to learn a runner's ID.
 const VERIFY_PAUSE: Duration = Duration::from_secs(5);
+/// Off in GitLab Runner unless written; on here, because a ping over a warm connection is cheap.
+const HEARTBEATS: &str = "FF_USE_FLEETING_ACQUIRE_HEARTBEATS";
 const RUNNER_IDS: &str = "runner-id";
 
 /// A runner that takes jobs; shared by its asking tasks and its jobs.
@@ -131,6 +133,7 @@ async fn start(process: Arc<Process>, runner: usable::Runner) -> anyhow::Result<
         store: process.store.clone(),
         key,
         adopt: autoscaler.state_storage.enabled != Some(false),
+        heartbeats: runner.feature_flags.get(HEARTBEATS) != Some(&false),
     })?;
     info!(runner = runner.name, id, "runner started");
     Ok(Serving {
@@ -242,6 +245,7 @@ async fn work(serving: Arc<Serving>) {
     }
     asking.close();
     asking.wait().await;
+    serving.scaler.close().await;
     serving.jobs.close();
     serving.jobs.wait().await;
     serving

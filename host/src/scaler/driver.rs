@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 use super::brake::Brake;
 use super::capacity::{self, Decision};
 use super::handle::{Acquisition, Ask, Return, Scaler};
-use super::ledger::{Ledger, ReservationId, Shape};
+use super::ledger::{Grant, Ledger, ReservationId, Serve, Shape};
 use super::record::Record;
 use super::schedule::{BadSchedule, Schedule};
 use super::status::{AcquireFailure, FleetEvent, Health, Instances, NoCapacity, Status};
@@ -53,6 +53,8 @@ pub struct ScalerOptions<P> {
     pub key: String,
     /// Whether the record of an earlier process is believed; false: everything found at start is of unknown history.
     pub adopt: bool,
+    /// Whether idle instances are asked now and then, and before a job, whether they still answer.
+    pub heartbeats: bool,
 }
 
 /// A ready machine and the task that tells of its connections.
@@ -96,6 +98,8 @@ struct Driver<P: Preparation> {
     unwritten: bool,
     unwritable: bool,
     expecting: bool,
+    /// No further job is asked for: what waits is still served, nothing is made to stand idle.
+    closed: bool,
     draining: Option<Draining>,
     last_decision: Option<(String, Decision)>,
     /// Unbounded, because a full channel both ways would stop both tasks; it holds a few orders an instance at most.
@@ -178,6 +182,7 @@ impl<P: Preparation> Scaler<P> {
             ledger: Ledger::new(Shape {
                 capacity_per_instance: autoscaler.capacity_per_instance.max(1),
                 max_use_count: autoscaler.max_use_count,
+                heartbeats: options.heartbeats,
             }),
             throttle: Throttle::new(autoscaler.scale_throttle, now),
             autoscaler,
@@ -196,6 +201,7 @@ impl<P: Preparation> Scaler<P> {
             unwritten: false,
             unwritable: false,
             expecting: false,
+            closed: false,
             draining: None,
             last_decision: None,
             orders,
@@ -271,12 +277,13 @@ impl<P: Preparation> Driver<P> {
                     let _ = reply.send(Err(AcquireFailure::Unreserved));
                 }
             }
+            Ask::Close => self.closed = true,
             Ask::Drain { for_good, done } => self.begin_drain(for_good, done, now),
         }
     }
 
     fn may_reserve(&self, now: Instant) -> Result<(), NoCapacity> {
-        if self.draining.is_some() {
+        if self.closed || self.draining.is_some() {
             return Err(NoCapacity::ShuttingDown);
         }
         let growing = self.growing.refusing().filter(|_| self.growing.holds(now));
@@ -343,11 +350,21 @@ impl<P: Preparation> Driver<P> {
             return self.next_wake(wake, now);
         }
         wake.extend(self.ledger.doom_disconnected(CONNECTION_PATIENCE, now));
+        // What boots for longer than a job would wait serves no job.
+        let patience = self.autoscaler.instance_acquire_timeout;
+        wake.extend(self.ledger.doom_stuck(patience, now));
         if self.draining.is_none() {
-            self.grant();
+            self.serve(now);
         }
+        wake.extend(self.check(now));
         let policy = self.schedule.at(Timestamp::now()).clone();
         let mut decision = capacity::decide(&policy, &self.ledger, self.max(), now);
+        if self.closed {
+            let none_idle = policy.none_idle();
+            let bare = capacity::decide(&none_idle, &self.ledger, self.max(), now);
+            decision.increase = bare.increase;
+            decision.why = bare.why;
+        }
         if self.draining.is_some() {
             decision.increase = 0;
             decision
@@ -356,6 +373,11 @@ impl<P: Preparation> Driver<P> {
         }
         wake.extend(decision.revisit);
         let asked = self.increase(&decision, now, &mut wake);
+        for id in &decision.drain {
+            info!(instance = %id, reason = %RemovalReason::Outdated, "instance gets no further job");
+            self.ledger.doom(id, RemovalReason::Outdated, now);
+            self.unwritten = true;
+        }
         let removed = self.remove(&decision);
         self.log(&decision, asked, removed);
         let expecting = self.ledger.coming() > 0;
@@ -376,27 +398,44 @@ impl<P: Preparation> Driver<P> {
         wake.into_iter().min().unwrap_or(now)
     }
 
-    fn grant(&mut self) {
-        while let Some(grant) = self.ledger.grant() {
-            let machine = self.machines.get(&grant.instance);
-            let machine = Arc::clone(
-                &machine
-                    .expect("an open slot has a machine, because only a machine opens slots")
-                    .machine,
-            );
-            self.unwritten = true;
-            let acquisition = Acquisition {
-                id: grant.acquisition,
-                instance: grant.instance,
-                slot: grant.slot,
-                machine,
-                returns: self.returns.clone(),
-                reached_someone: false,
-                released: None,
-            };
-            self.effects
-                .push(Effect::Grant(grant.reservation, acquisition));
+    /// Gives open slots to who waits, as far as their instances are known to answer.
+    fn serve(&mut self, now: Instant) {
+        while let Some(next) = self.ledger.serve(now) {
+            match next {
+                Serve::Grant(grant) => self.grant(grant),
+                Serve::Check(id) => self.order(Order::Check(id)),
+            }
         }
+    }
+
+    fn grant(&mut self, grant: Grant) {
+        let machine = self.machines.get(&grant.instance);
+        let machine = Arc::clone(
+            &machine
+                .expect("an open slot has a machine, because only a machine opens slots")
+                .machine,
+        );
+        self.unwritten = true;
+        let acquisition = Acquisition {
+            id: grant.acquisition,
+            instance: grant.instance,
+            slot: grant.slot,
+            machine,
+            returns: self.returns.clone(),
+            reached_someone: false,
+            released: None,
+        };
+        self.effects
+            .push(Effect::Grant(grant.reservation, acquisition));
+    }
+
+    /// Asks idle instances whose last proof of life is old; answers when the next one is.
+    fn check(&mut self, now: Instant) -> Option<Instant> {
+        let (due, next) = self.ledger.checks_due(now);
+        for id in due {
+            self.order(Order::Check(id));
+        }
+        next
     }
 
     /// Asks for what the throttle and the last problem let through.

@@ -17,6 +17,7 @@ pub(super) enum Ask<P: Preparation> {
         ReservationId,
         oneshot::Sender<Result<Acquisition<P>, AcquireFailure>>,
     ),
+    Close,
     Drain {
         for_good: bool,
         done: oneshot::Sender<()>,
@@ -87,6 +88,12 @@ impl<P: Preparation> Scaler<P> {
     /// Life events from now on; who reads too slowly misses some and is told how many.
     pub fn events(&self) -> broadcast::Receiver<FleetEvent> {
         self.events.subscribe()
+    }
+
+    /// No further reservation, and nothing is made to stand idle any more; what waits is still served.
+    pub async fn close(&self) {
+        // A driver that is gone is closed.
+        let _ = self.asks.send(Ask::Close).await;
     }
 
     /// Stops for good: no further reservation; waiting jobs are refused; removals already decided are carried out as

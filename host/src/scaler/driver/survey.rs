@@ -59,10 +59,21 @@ impl<P: Preparation> Driver<P> {
                 warn!(instance = %id, %why, "instance of unknown history cannot be looked at; it is removed");
                 self.not_requested(&id, now);
             }
+            Report::Checked(id, alive) => self.checked(&id, alive, now),
             Report::Granted => {
                 self.reading.granted();
                 self.growing.granted();
             }
+        }
+    }
+
+    fn checked(&mut self, id: &InstanceId, alive: Result<(), String>, now: Instant) {
+        let threshold = self.autoscaler.failure_threshold.max(1);
+        let problem = alive.as_ref().err().cloned();
+        let given_up = self.ledger.checked(id, alive, threshold, now);
+        if let Some(problem) = problem {
+            warn!(instance = %id, problem, given_up, "instance does not answer");
+            self.order(Order::Update);
         }
     }
 
@@ -178,9 +189,18 @@ impl<P: Preparation> Driver<P> {
         for (id, state) in survey.changed {
             self.state_changed(&id, state, now);
         }
+        if self.ledger.set_generation(survey.generation.clone(), now) {
+            info!(
+                generation = survey.generation,
+                "the group makes its instances from something newer; older ones are replaced"
+            );
+        }
         let left = self.left.take();
         for (id, state) in survey.appeared {
             self.appeared(id, state, left.as_ref(), now);
+        }
+        for (id, generation) in survey.generations {
+            self.ledger.set_instance_generation(&id, generation);
         }
         if !self.surveyed {
             self.surveyed = true;

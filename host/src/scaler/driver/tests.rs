@@ -10,6 +10,7 @@ use crate::config::usable;
 use crate::fleet::group::{CallFailure, Problem, ProblemKind};
 
 mod cloud;
+mod upkeep;
 
 use cloud::{Cloud, FakeGroup, Preparing};
 
@@ -79,6 +80,7 @@ fn start(group: Arc<FakeGroup>, store: Store, autoscaler: Autoscaler) -> House {
         store: store.clone(),
         key: "https://gitlab.example|1".into(),
         adopt: true,
+        heartbeats: true,
     })
     .unwrap();
     House {
