@@ -60,6 +60,7 @@ pub enum Order {
     Update,
     /// Whether instances are asked for that no snapshot has listed yet.
     Expect(bool),
+    Rhythm(Rhythm),
     /// How soon a deletion without effect is tried again, from now on.
     RetryDeletionAfter(Duration),
     Shutdown {
@@ -237,6 +238,10 @@ impl<P: Preparation> Provisioner<P> {
             Order::Update => self.read_at = now,
             Order::Expect(expecting) => {
                 self.expecting = expecting;
+                self.read_soon(now);
+            }
+            Order::Rhythm(rhythm) => {
+                self.rhythm = rhythm;
                 self.read_soon(now);
             }
             Order::RetryDeletionAfter(interval) => {
