@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fleetling_lab::coordinator::JobState;
+use fleetling_lab::coordinator::{Endpoint, Fault, JobState};
 use fleetling_lab::{Job, JobId, Lab};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -41,10 +41,7 @@ async fn term_ends_jobs_says_what_became_of_each_and_is_gone_in_time() -> Result
     let configuration = lab.configuration().idle_count(1).max_instances(3);
     let configuration = configuration.global("shutdown_timeout = 20");
     let mut manager = lab.start_manager(&configuration)?;
-    let jobs = ["one", "two"].map(|name| endless(&lab, name));
-    for id in jobs {
-        lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
-    }
+    let jobs = [endless(&lab, "one").await?, endless(&lab, "two").await?];
     manager.terminate()?;
     let status = manager.ended(Duration::from_secs(20)).await?;
     ensure!(status.success(), "{status}: {}", manager.said());
@@ -70,8 +67,7 @@ async fn term_waits_for_no_cleanup_beyond_shutdown_timeout() -> Result<()> {
     let configuration = lab.configuration().idle_count(1).max_instances(3);
     let configuration = configuration.global("shutdown_timeout = 5");
     let mut manager = lab.start_manager(&configuration)?;
-    let id = endless(&lab, "stuck");
-    lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    let id = endless(&lab, "stuck").await?;
     let used = lab.gitlab.job(id).instance();
     let used = used.context("the log names no instance")?;
     lab.instances.kill(&used).await?;
@@ -83,9 +79,44 @@ async fn term_waits_for_no_cleanup_beyond_shutdown_timeout() -> Result<()> {
     lab.was_correct()
 }
 
-fn endless(lab: &Lab, name: &str) -> JobId {
+#[tokio::test(flavor = "multi_thread")]
+async fn term_while_gitlab_is_silent_names_the_job_and_the_next_start_tells_its_end() -> Result<()>
+{
+    let lab = Lab::start().await?;
+    let configuration = lab.configuration().idle_count(1).max_instances(3);
+    let configuration = configuration.global("shutdown_timeout = 5");
+    let mut manager = lab.start_manager(&configuration)?;
+    let id = endless(&lab, "untold").await?;
+    for endpoint in [
+        Endpoint::RequestJob,
+        Endpoint::AppendTrace,
+        Endpoint::UpdateJob,
+    ] {
+        lab.gitlab.fault(Fault::hang(endpoint).times(u32::MAX));
+    }
+    manager.terminate()?;
+    // The second is for the process itself to end.
+    let status = manager.ended(Duration::from_secs(6)).await?;
+    ensure!(!status.success(), "{status}: {}", manager.said());
+    let number = format!("job={}", id.0);
+    let words = ["GitLab was not told of this job's end", &number];
+    manager.says(&words, Duration::from_secs(1)).await?;
+    let state = lab.gitlab.job(id).state;
+    ensure!(state == JobState::Running, "GitLab was told: {state}");
+
+    lab.gitlab.recover();
+    let _manager = lab.start_manager(&configuration)?;
+    lab.gitlab.ended(&[id], Duration::from_secs(10)).await?;
+    told_of_its_end(&lab, id, "the manager stopped before")?;
+    lab.was_correct()
+}
+
+/// A job that runs and would not end by itself.
+async fn endless(lab: &Lab, name: &str) -> Result<JobId> {
     let job = Job::named(name).script(["echo begun", "sleep 600"]);
-    lab.gitlab.queue(job.without_sources())
+    let id = lab.gitlab.queue(job.without_sources());
+    lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    Ok(id)
 }
 
 fn told_of_its_end(lab: &Lab, id: JobId, why: &str) -> Result<()> {
@@ -102,8 +133,7 @@ async fn a_job_of_a_killed_manager_is_reported_at_the_next_start_and_nothing_lea
     let lab = Lab::start().await?;
     let configuration = lab.configuration().idle_count(1).max_instances(3);
     let manager = lab.start_manager(&configuration)?;
-    let id = endless(&lab, "killed");
-    lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    let id = endless(&lab, "killed").await?;
     let used = lab.gitlab.job(id).instance();
     let used = used.context("the log names no instance")?;
     manager.kill().await?;
