@@ -158,6 +158,8 @@ pub struct Snapshot {
     pub max_size: Option<u32>,
     pub owner: Option<String>,
     pub notices: Vec<Notice>,
+    /// What the group makes new instances from now: the reserved key `generation` of the snapshot's extras.
+    pub generation: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,7 +249,7 @@ pub struct Group {
 }
 
 /// What the host tells a provider at `init`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ProviderSettings {
     pub os: Option<String>,
     pub arch: Option<String>,
