@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  ask ──► unlisted ──read──► booting ──read after the boot──► running
+//!                                └─ removed before it ran
 //!  remove ──► deleting ──read after the deletion──► missing ──next read──► lost
 //! ```
 //!
@@ -10,7 +11,7 @@
 //! places above, or runs and is in none.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::boot::Boot;
@@ -93,6 +94,11 @@ impl Cloud {
     pub(super) fn remove(&mut self, id: InstanceId, now: Instant) {
         self.deleting.push(Reverse((now + self.deletion, id)));
         self.read_soon(now);
+    }
+
+    /// Instances that are removed before they ran.
+    pub(super) fn give_up_boots(&mut self, of: &HashSet<&InstanceId>) {
+        self.booting.retain(|Reverse((_, id))| !of.contains(id));
     }
 
     /// Whether instances are asked for that no reading has shown yet.

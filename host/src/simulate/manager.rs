@@ -3,7 +3,7 @@
 //! What [`crate::scaler::driver`] does with a real provisioner, in the same order: grant, decide, ask, remove. Calls of
 //! the provider answer at once and always well; what takes time is what the cloud does, and when it is read.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use super::cloud::Cloud;
 use super::history::{History, Level};
 use super::scenario::{Entry, Scenario};
 use crate::fleet::group::{InstanceId, InstanceState};
-use crate::fleet::instance::Phase;
+use crate::fleet::instance::{Phase, RemovalReason};
 use crate::scaler::capacity::{self, Decision, Refusal, Why};
 use crate::scaler::ledger::{AcquisitionId, Ledger, ReservationId, Shape};
 use crate::scaler::schedule::{BadSchedule, Schedule};
@@ -81,6 +81,8 @@ impl<'a> Manager<'a> {
         let mut ledger = Ledger::new(Shape {
             capacity_per_instance: autoscaler.capacity_per_instance.max(1),
             max_use_count: autoscaler.max_use_count,
+            // Simulated instances always answer.
+            heartbeats: false,
         });
         ledger.started(Some(0));
         Ok(Self {
@@ -189,6 +191,8 @@ impl<'a> Manager<'a> {
         agenda: &mut Agenda,
     ) -> Vec<(usize, AcquisitionId)> {
         self.stirred = false;
+        let patience = self.entry.autoscaler.instance_acquire_timeout;
+        let stuck = self.ledger.doom_stuck(patience, now);
         let mut started = Vec::new();
         while let Some(grant) = self.ledger.grant() {
             let job = self.waiters.remove(&grant.reservation);
@@ -205,7 +209,7 @@ impl<'a> Manager<'a> {
             remove: 0,
             why: decision.why,
         };
-        let mut wake = decision.revisit;
+        let mut wake = [stuck, decision.revisit].into_iter().flatten().min();
         let increase = self.increase(&decision, now, &mut wake);
         let remove = self.remove(&decision, now);
         if increase > 0 || remove > 0 {
@@ -254,12 +258,19 @@ impl<'a> Manager<'a> {
 
     fn remove(&mut self, decision: &Decision, now: Instant) -> u32 {
         let mut removed = 0;
+        let mut stuck = HashSet::new();
         for (id, reason) in &decision.remove {
             if self.ledger.begin_removal(id, reason) {
                 removed += 1;
                 self.ledger.removal_accepted(id);
                 self.cloud.remove(id.clone(), now);
+                if matches!(reason, RemovalReason::NeverRan(_)) {
+                    stuck.insert(id);
+                }
             }
+        }
+        if !stuck.is_empty() {
+            self.cloud.give_up_boots(&stuck);
         }
         removed
     }

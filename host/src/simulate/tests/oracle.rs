@@ -113,6 +113,13 @@ impl Oracle<'_> {
             }
         }
         for index in 0..self.houses.len() {
+            let patience = seconds(self.autoscaler(index).instance_acquire_timeout);
+            for machine in &mut self.houses[index].machines {
+                let is_stuck = machine.listed.is_some_and(|at| at + patience <= now);
+                if machine.ready.is_none() && is_stuck && machine.removed.is_none() {
+                    machine.removed = Some(now);
+                }
+            }
             self.grant(index, now);
             self.decide(index, now);
             let level = self.level(index, now);
@@ -244,7 +251,8 @@ impl Oracle<'_> {
             machine.gone = machine.missed;
             machine.missed = machine.removed.is_some_and(|at| at + deletion <= now);
             machine.listed = machine.listed.or(Some(now));
-            if machine.ready.is_none() && machine.booted <= now * 1000 {
+            if machine.ready.is_none() && machine.removed.is_none() && machine.booted <= now * 1000
+            {
                 machine.ready = Some(now + connect);
             }
             changing |= !machine.gone && (machine.removed.is_some() || machine.ready.is_none());
@@ -421,10 +429,12 @@ fn policy(noise: &mut Noise, period: &str) -> String {
     let scale_factor = one(noise, &["0.0", "0.5", "1.0"]);
     let limit = one(noise, &[0, 1, 2]);
     // With nothing idle it never asks: a few of those are enough.
-    let preemptive = one(
-        noise,
-        &["", "preemptive_mode = true\n", "preemptive_mode = false\n"],
-    );
+    let preemptive = match one(noise, &[0, 1, 2]) {
+        0 => "",
+        // With nothing idle it never asks, and a week passes: few of those are enough.
+        1 if idle_count > 0 || noise.below(10) == 0 => "preemptive_mode = true\n",
+        _ => "preemptive_mode = false\n",
+    };
     format!(
         "[[runners.autoscaler.policy]]\nperiods = [\"{period}\"]\ntimezone = \"UTC\"\nidle_count = {idle_count}\n\
          idle_time = \"{idle_time}\"\nscale_factor = {scale_factor}\nscale_factor_limit = {limit}\n{preemptive}"
@@ -509,11 +519,14 @@ fn a_thousand_small_traces_are_what_an_oracle_says() {
             queue: Vec::new(),
         };
         // What lasts much longer than its jobs only waits for a period that asks, or never rests.
-        let ends = jobs.iter().zip(&outcome.fates).map(|(job, fate)| match fate {
-            Fate::Started(at) => (*at + job.duration).as_secs(),
-            Fate::GivenUp(at) => at.as_secs(),
-            Fate::NotTaken => job.arrival.as_secs(),
-        });
+        let ends = jobs
+            .iter()
+            .zip(&outcome.fates)
+            .map(|(job, fate)| match fate {
+                Fate::Started(at) => (*at + job.duration).as_secs(),
+                Fate::GivenUp(at) => at.as_secs(),
+                Fate::NotTaken => job.arrival.as_secs(),
+            });
         let settled = ends.max().unwrap_or(0) + 600;
         for now in 0..=end.min(settled) {
             oracle.second(now);
