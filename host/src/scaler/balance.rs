@@ -68,6 +68,11 @@ impl Balance {
         }
     }
 
+    /// As many count towards `wanted` as stand there.
+    pub(super) fn at_least(&mut self, live: u32) {
+        self.wanted = self.wanted.max(live.saturating_sub(self.pending_count));
+    }
+
     /// A decrease was accepted.
     pub(super) fn decreased(&mut self) {
         self.wanted = self.wanted.saturating_sub(1);

@@ -289,6 +289,11 @@ impl Ledger {
     /// in its place counts as requested.
     pub fn set_missing(&mut self, id: &InstanceId, missing: bool) {
         self.touch(id, |entry| entry.missing = missing);
+        if !missing {
+            // Something may have taken its place meanwhile; both are wanted now, or the next increase would seem done
+            // before anything of it came.
+            self.balance.at_least(self.counts.live);
+        }
     }
 
     /// Opens or closes a slot that no job holds, by its connection's state.
@@ -411,7 +416,9 @@ impl Ledger {
             entry.leaving = true;
             counted && !entry.settled
         });
-        if counted == Some(true) && self.balance.lost() {
+        // Where something took its place while it was missing, nothing is lost.
+        let replaced = self.counts.live >= self.balance.reserved();
+        if counted == Some(true) && !replaced && self.balance.lost() {
             self.touch(id, |entry| entry.settled = true);
         }
     }

@@ -180,6 +180,37 @@ fn where_nothing_replaces_it_exactly_one_is_asked_for() {
 }
 
 #[test]
+fn what_took_a_missing_ones_place_stays_wanted_when_that_comes_back() {
+    let now = Instant::now();
+    for target in [Some(2), None] {
+        let mut ledger = ledger(1, 1);
+        ledger.started(target.map(|_| 0));
+        grow(&mut ledger, 0, 2, now);
+        ledger.set_missing(&id(0), true);
+        let cause = ledger.appeared(id(7), InstanceState::Running, false, now);
+        assert_eq!(cause, Cause::Requested);
+        ledger.set_missing(&id(0), false);
+        assert_eq!(ledger.wanted(), 3, "target {target:?}");
+        ledger.asked("more".into(), 1);
+        assert_eq!(ledger.coming(), 1, "target {target:?}");
+    }
+}
+
+#[test]
+fn a_loss_that_was_made_up_for_lowers_nothing() {
+    let now = Instant::now();
+    let mut ledger = ledger(1, 1);
+    ledger.started(None);
+    grow(&mut ledger, 0, 2, now);
+    ledger.set_missing(&id(0), true);
+    ledger.appeared(id(7), InstanceState::Running, false, now);
+    ledger.gone(&id(0));
+    assert_eq!((ledger.wanted(), ledger.counts().live), (2, 2));
+    ledger.asked("more".into(), 1);
+    assert_eq!(ledger.coming(), 1);
+}
+
+#[test]
 fn surplus_is_not_requested_and_leaves_wanted_alone() {
     let now = Instant::now();
     let mut ledger = ledger(1, 1);
