@@ -442,14 +442,21 @@ impl Ledger {
         self.balance.note_target(target);
     }
 
-    /// After a snapshot's instances were taken in: unknown increases (asked, accepted) that it settled.
-    pub fn settle(&mut self, number: u64, target: Option<u32>) -> Vec<(u32, u32)> {
+    /// After a snapshot's instances were taken in: unknown increases (asked, accepted) that it settled. `settled` is false
+    /// while a mutation was under way beside it.
+    pub fn settle(&mut self, number: u64, target: Option<u32>, settled: bool) -> Vec<(u32, u32)> {
         let (live, extra) = (self.counts.live, self.counts.extra);
-        self.balance.settle(number, target, live, extra)
+        self.balance.settle(number, target, live, extra, settled)
     }
 
     pub fn compare_target(&mut self, target: Option<u32>, settled: bool) -> Option<TargetDiffers> {
         self.balance.compare(target, self.counts.extra, settled)
+    }
+
+    /// Wanted instances that never came and that nothing will bring, where the group has no target; they are wanted no
+    /// longer, so that the next decision asks anew.
+    pub fn give_up(&mut self, now: Instant) -> u32 {
+        self.balance.give_up(self.counts.live, now)
     }
 
     // Counts and indexes.

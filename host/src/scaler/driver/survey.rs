@@ -206,8 +206,18 @@ impl<P: Preparation> Driver<P> {
             self.surveyed = true;
             self.ledger.started(survey.target);
         }
-        for (asked, accepted) in self.ledger.settle(survey.number, survey.target) {
+        let (number, settled) = (survey.number, survey.settled);
+        for (asked, accepted) in self.ledger.settle(number, survey.target, settled) {
             info!(asked, accepted, "increase of unknown outcome was settled");
+        }
+        if settled {
+            let count = self.ledger.give_up(now);
+            if count > 0 {
+                warn!(
+                    count,
+                    "instances that were accepted never appeared; they are not waited for any longer"
+                );
+            }
         }
         if let Some(differs) = self.ledger.compare_target(survey.target, survey.settled) {
             warn!(
