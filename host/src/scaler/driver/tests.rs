@@ -10,6 +10,7 @@ use crate::config::usable;
 use crate::fleet::group::{CallFailure, Problem, ProblemKind};
 
 mod cloud;
+mod faults;
 mod upkeep;
 
 use cloud::{Cloud, FakeGroup, Preparing};
