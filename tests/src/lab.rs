@@ -79,6 +79,11 @@ impl Lab {
         Manager::run(installation, &home, &self.run.dir.join("pids"), journal)
     }
 
+    /// Writes the files of a manager that runs.
+    pub fn rewrite(&self, configuration: &Configuration) -> Result<()> {
+        configuration.write(&self.home())
+    }
+
     /// Any command of the binary, with the manager's environment and no file written before.
     pub fn command(&self, arguments: &[&str]) -> Result<Manager> {
         let (home, pids) = (self.home(), self.run.dir.join("pids"));
