@@ -465,9 +465,11 @@ impl Ledger {
     }
 
     /// After a snapshot's instances were taken in: unknown increases (asked, accepted) that it settled. `settled` is false
-    /// while a mutation was under way beside it.
+    /// while a mutation was under way beside it; nor does a snapshot settle anything that leaves an instance out, for what
+    /// is missing looks like what was never made.
     pub fn settle(&mut self, number: u64, target: Option<u32>, settled: bool) -> Vec<(u32, u32)> {
         let (live, extra) = (self.counts.live, self.counts.extra);
+        let settled = settled && self.counts.missing == 0;
         self.balance.settle(number, target, live, extra, settled)
     }
 
@@ -524,6 +526,7 @@ impl Ledger {
         bump(&mut counts.requested, u32::from(share.requested));
         bump(&mut counts.serving, u32::from(share.serving));
         bump(&mut counts.asked, u32::from(share.asked));
+        bump(&mut counts.missing, u32::from(share.missing));
         index(&mut self.open, share.place, add);
         index(&mut self.idle, share.idle, add);
         index(&mut self.down, share.down, add);

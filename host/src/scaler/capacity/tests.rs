@@ -197,6 +197,23 @@ fn what_took_a_missing_ones_place_stays_wanted_when_that_comes_back() {
 }
 
 #[test]
+fn a_snapshot_that_leaves_one_out_settles_no_unknown_increase() {
+    let now = Instant::now();
+    let mut ledger = ledger(1, 1);
+    ledger.started(None);
+    grow(&mut ledger, 0, 2, now);
+    ledger.asked("lost".into(), 1);
+    ledger.unanswered("lost", 1);
+    ledger.appeared(id(7), InstanceState::Creating, false, now);
+    assert_eq!(ledger.settle(1, None, true), []);
+    ledger.set_missing(&id(7), true);
+    assert_eq!(ledger.settle(2, None, true), []);
+    ledger.set_missing(&id(7), false);
+    assert_eq!(ledger.settle(3, None, true), [(1, 1)]);
+    assert_eq!((ledger.wanted(), ledger.coming()), (3, 0));
+}
+
+#[test]
 fn a_loss_that_was_made_up_for_lowers_nothing() {
     let now = Instant::now();
     let mut ledger = ledger(1, 1);
