@@ -65,7 +65,6 @@ async fn live(seed: u64, breach: Option<Breach>) -> Verdict {
         preparation: Arc::new(FaultyPreparation::new(Arc::clone(&world))),
         autoscaler: world.climate.autoscaler.clone(),
         store: Store::in_memory(),
-        key: "https://gitlab.example|1".into(),
         adopt: true,
         heartbeats: world.climate.heartbeats,
     })

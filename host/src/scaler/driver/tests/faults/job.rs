@@ -45,6 +45,8 @@ impl Job {
                     Some(Breach::KeepsReservations) => std::mem::forget(reservation),
                     _ => drop(reservation),
                 }
+                // At one instant, what is given back and what is asked for may be heard in either order.
+                sleep(SECOND / 10).await;
                 continue;
             }
             match self.acquire(reservation, &mut draw).await {
