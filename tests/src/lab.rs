@@ -112,6 +112,16 @@ impl Lab {
             .collect()
     }
 
+    /// Instances removed through `decrease`: one by one, the group made smaller by each.
+    pub fn removed(&self) -> Vec<String> {
+        let asked = self.cloud_requests("TerminateInstanceInAutoScalingGroup");
+        let accepted = asked.iter().filter(|(_, status)| *status == 200);
+        accepted
+            .filter(|(asked, _)| asked["ShouldDecrementDesiredCapacity"] == "true")
+            .filter_map(|(asked, _)| asked["InstanceId"].as_str().map(str::to_owned))
+            .collect()
+    }
+
     /// Instances of the cloud that have not ended.
     pub fn living(&self) -> Vec<String> {
         let mut living = Vec::new();

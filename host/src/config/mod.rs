@@ -5,8 +5,10 @@ pub mod check;
 pub mod lint;
 pub mod places;
 pub mod problem;
+pub mod pull_policy;
 mod raw;
 pub mod scalars;
+pub mod server_url;
 pub mod usable;
 
 use std::path::Path;

@@ -304,9 +304,7 @@ impl<P: Preparation> Driver<P> {
             self.unwritten = true;
         }
         let removed = self.remove(&decision);
-        if asked > 0 || removed > 0 {
-            self.log(&decision, asked, removed);
-        }
+        self.log(&decision, asked, removed);
         let expecting = self.ledger.coming() > 0;
         if expecting != self.expecting {
             self.expecting = expecting;
@@ -370,21 +368,31 @@ impl<P: Preparation> Driver<P> {
         removed
     }
 
+    /// One line a decision: an operator sees those that change the fleet, whoever wonders about it all of them.
     fn log(&self, decision: &Decision, increase: u32, remove: usize) {
-        info!(
-            reason = %decision.why,
-            increase,
-            remove,
-            in_use = self.ledger.counts().in_use,
-            waiting = self.ledger.waiting(),
-            reserved = self.ledger.reserved(),
-            idle_target = decision.idle_target,
-            requested = decision.requested,
-            instances = self.ledger.counts().instances,
-            wanted = self.ledger.wanted(),
-            max = self.max(),
-            "fleet was scaled"
-        );
+        macro_rules! line {
+            ($level:ident, $message:literal) => {
+                $level!(
+                    reason = %decision.why,
+                    increase,
+                    remove,
+                    in_use = self.ledger.counts().in_use,
+                    waiting = self.ledger.waiting(),
+                    reserved = self.ledger.reserved(),
+                    idle_target = decision.idle_target,
+                    requested = decision.requested,
+                    instances = self.ledger.counts().instances,
+                    wanted = self.ledger.wanted(),
+                    max = self.max(),
+                    $message
+                )
+            };
+        }
+        if increase > 0 || remove > 0 {
+            line!(info, "fleet was scaled");
+        } else {
+            line!(debug, "fleet stays as it is");
+        }
     }
 
     /// Durable before anything of this turn happens outside.
