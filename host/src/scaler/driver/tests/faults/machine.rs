@@ -54,15 +54,15 @@ impl Machine for FaultyMachine {
         self.lost.send_replace(Some(reason));
     }
 
-    async fn heartbeat(&self) -> Result<(), String> {
+    async fn ping(&self) -> Result<(), NotReady> {
         let world = &self.world;
-        let mut draw = world.draw(&format!("heartbeat {}", self.name));
+        let mut draw = world.draw(&format!("ping {}", self.name));
         let fails = world.strikes(&mut draw, world.climate.rates.heartbeat);
         let slow = world.strikes(&mut draw, world.climate.rates.slow);
         sleep(between(&mut draw, 0.01, if slow { 30.0 } else { 0.2 })).await;
         match self.is_up() && !fails {
             true => Ok(()),
-            false => Err("no answer".into()),
+            false => Err(NotReady::Failed("no answer".into())),
         }
     }
 
