@@ -11,7 +11,7 @@ use tracing::{error, info};
 
 use super::runner::Serving;
 use super::shutdown::Shutdown;
-use crate::config::usable::Config;
+use crate::config::usable::{Config, Runner};
 use crate::coordinator::outcome::Outcome;
 use crate::fleet::group::InstanceId;
 use crate::observe::metrics::{FleetCounts, InstanceTime, JobPlace, Metrics, RunnerLabels};
@@ -45,14 +45,10 @@ struct Life {
 impl Monitor {
     pub(super) fn new(metrics: Arc<Metrics>, config: &Config) -> Self {
         metrics.set_concurrent(config.concurrent);
-        let runners = config.runners.iter().map(|runner| RunnerStatus {
-            name: runner.name.clone(),
-            url: runner.url.to_string(),
-        });
         let page = StatusPage {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state: ProcessState::Starting,
-            runners: runners.collect(),
+            runners: config.runners.iter().map(row).collect(),
             groups: Vec::new(),
             jobs: Vec::new(),
         };
@@ -122,14 +118,24 @@ impl Monitor {
         });
     }
 
+    /// Shows what was changed for the whole process.
+    pub(super) fn configured(&self, config: &Config) {
+        self.metrics.set_concurrent(config.concurrent);
+        let runners = config.runners.iter().map(row).collect();
+        self.page.send_modify(|page| page.runners = runners);
+    }
+
     /// Follows one runner's fleet until its scaler ends.
-    pub(super) async fn follow(self, serving: Arc<Serving>) {
-        let mut status = serving.scaler.status();
-        let mut events = serving.scaler.events();
+    pub(super) async fn follow(self, now: watch::Receiver<Arc<Serving>>) {
+        let (mut status, mut events) = {
+            let serving = now.borrow();
+            (serving.scaler.status(), serving.scaler.events())
+        };
         let mut lives = Lives::default();
-        let of = labels(&serving);
-        self.metrics.set_limit(&of, serving.runner.limit);
         loop {
+            let serving = now.borrow().clone();
+            let of = labels(&serving);
+            self.metrics.set_limit(&of, serving.runner.limit);
             tokio::select! {
                 changed = status.changed() => {
                     if changed.is_err() {
@@ -254,6 +260,13 @@ impl Lives {
                 }
             }
         }
+    }
+}
+
+fn row(runner: &Runner) -> RunnerStatus {
+    RunnerStatus {
+        name: runner.name.clone(),
+        url: runner.url.to_string(),
     }
 }
 

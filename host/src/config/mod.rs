@@ -1,11 +1,14 @@
 //! The configuration: as the operator wrote it, and as the manager uses it.
 
+pub mod changes;
 pub mod check;
 pub mod lint;
 pub mod places;
 pub mod problem;
+pub mod pull_policy;
 mod raw;
 pub mod scalars;
+pub mod server_url;
 pub mod usable;
 
 use std::path::Path;

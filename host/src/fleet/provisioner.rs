@@ -34,6 +34,8 @@ use census::{Census, Seen};
 
 /// The contract's limit for one `decrease`.
 const MOST_AT_ONCE: usize = 50;
+/// Whoever has the group may let it go at any moment, as an entry does that is being replaced.
+const CONFLICT_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// After wrong credentials only a person helps; a change of what was granted ends the wait at once.
 const OPERATOR_RETRY: Duration = Duration::from_secs(300);
@@ -60,6 +62,7 @@ pub enum Order {
     Update,
     /// Whether instances are asked for that no snapshot has listed yet.
     Expect(bool),
+    Rhythm(Rhythm),
     /// How soon a deletion without effect is tried again, from now on.
     RetryDeletionAfter(Duration),
     Shutdown {
@@ -239,6 +242,10 @@ impl<P: Preparation> Provisioner<P> {
                 self.expecting = expecting;
                 self.read_soon(now);
             }
+            Order::Rhythm(rhythm) => {
+                self.rhythm = rhythm;
+                self.read_soon(now);
+            }
             Order::RetryDeletionAfter(interval) => {
                 self.rhythm.deletion_retry_interval = interval;
                 self.census.hasten_removals(now);
@@ -358,6 +365,7 @@ impl<P: Preparation> Provisioner<P> {
                 kind, retry_after, ..
             }) => match kind {
                 ProblemKind::Unauthenticated | ProblemKind::Forbidden => OPERATOR_RETRY,
+                ProblemKind::Conflict => own.min(CONFLICT_RETRY),
                 _ => retry_after.unwrap_or(own).min(OPERATOR_RETRY),
             },
             CallFailure::OutcomeUnknown(_) | CallFailure::NotCalled(_) => own,

@@ -89,6 +89,28 @@ impl Ledger {
         self.shape
     }
 
+    /// The number of jobs that an instance may serve, for those that stand too.
+    pub fn set_max_use_count(&mut self, max_use_count: u32, now: Instant) {
+        if max_use_count == self.shape.max_use_count {
+            return;
+        }
+        let before = self.shape;
+        self.shape.max_use_count = max_use_count;
+        let all: Vec<InstanceId> = self.fleet.keys().cloned().collect();
+        for id in all {
+            let Some(entry) = self.fleet.get(&id) else {
+                continue;
+            };
+            let (old, new) = (Share::of(before, entry), Share::of(self.shape, entry));
+            let spent = self.shape.uses_left(entry.instance.use_count()) == 0;
+            self.apply(old, false);
+            self.apply(new, true);
+            if spent {
+                self.doom(&id, RemovalReason::MaxUseCount, now);
+            }
+        }
+    }
+
     pub fn counts(&self) -> &Counts {
         &self.counts
     }

@@ -1,7 +1,7 @@
 //! What survives a restart: small named records, plain (never a secret) and sealed.
 //!
 //! ```text
-//! <state directory>/            0700
+//! <state directory>/            0700; what others can write is refused
 //!   lock                        held while a manager runs: two never share a directory
 //!   key                         0600, unless systemd hands the key over
 //!   <kind>/                     0700
@@ -13,6 +13,7 @@
 //! record or the new one, whole. A record that cannot be read is an error that names its file; it is left where it is.
 
 mod directory;
+pub mod owner;
 pub mod place;
 mod seal;
 

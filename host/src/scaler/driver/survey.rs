@@ -81,6 +81,13 @@ impl<P: Preparation> Driver<P> {
         self.reading.succeeded();
         info!(group = %group.id, max_size = group.max_size, "instance group opened");
         warn_of(&group.notices);
+        if self.adopt && !self.surveyed {
+            let left = Record::read(&self.store, &group.id).unwrap_or_else(|problem| {
+                warn!(%problem, "record of the fleet could not be read; everything found is of unknown history");
+                Record::default()
+            });
+            self.left = Some(left);
+        }
         self.opened = Some(group);
     }
 

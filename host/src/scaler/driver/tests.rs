@@ -8,6 +8,7 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::config::usable;
 use crate::fleet::group::{CallFailure, Problem, ProblemKind};
+use crate::scaler::status::{Health, NoCapacity};
 
 mod cloud;
 mod upkeep;
@@ -78,7 +79,6 @@ fn start(group: Arc<FakeGroup>, store: Store, autoscaler: Autoscaler) -> House {
         preparation: preparation.clone(),
         autoscaler,
         store: store.clone(),
-        key: "https://gitlab.example|1".into(),
         adopt: true,
         heartbeats: true,
     })

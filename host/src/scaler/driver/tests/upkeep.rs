@@ -178,3 +178,29 @@ async fn a_call_that_panics_is_one_failed_call() {
     house.group.cloud().update_panics = true;
     house.until("one idle", |s| s.available == 1).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn new_words_hold_for_instances_that_stand() {
+    let mut configured = autoscaler(1, 4);
+    configured.max_use_count = 0;
+    let house = house(configured.clone());
+    house.until("one idle", |s| s.available == 1).await;
+    house.job().await.release(Health::Good);
+    configured.policies[0].idle_count = 3;
+    configured.max_use_count = 1;
+    house.scaler.reconfigure(configured.clone()).await.unwrap();
+    house.until("three idle", |s| s.available == 3).await;
+    assert_eq!(
+        house.group.cloud().decreased,
+        [InstanceId("i-0001".into())],
+        "it had served as often as is now allowed"
+    );
+    configured.policies[0].timezone = Some("Mars/Olympus".into());
+    configured.max_instances = Some(0);
+    assert!(house.scaler.reconfigure(configured).await.is_err());
+    assert_eq!(
+        house.scaler.status().borrow().max,
+        Some(4),
+        "nothing of it was taken"
+    );
+}
