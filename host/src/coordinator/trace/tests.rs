@@ -250,11 +250,7 @@ async fn final_answers_by_table() {
 
 #[tokio::test(start_paused = true)]
 async fn the_end_waits_neither_for_the_logs_interval_nor_by_it() {
-    let Bench {
-        gitlab,
-        trace,
-        _dir,
-    } = open();
+    let (gitlab, trace, _dir) = open();
     let rarely = || Answer {
         interval: Some(Duration::from_secs(60)),
         ..plain(Appended::Accepted)
