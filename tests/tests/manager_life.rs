@@ -193,8 +193,7 @@ async fn a_kept_instance_is_cleared_of_the_old_job_before_it_is_used_again() -> 
              [runners.autoscaler.plugin_config]",
         );
     let manager = lab.start_manager(&configuration)?;
-    let id = endless(&lab, "killed");
-    lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    let id = endless(&lab, "killed").await?;
     let used = lab.gitlab.job(id).instance();
     let used = used.context("the log names no instance")?;
     manager.kill().await?;
