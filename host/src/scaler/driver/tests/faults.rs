@@ -45,7 +45,19 @@ struct Verdict {
     plain: u32,
 }
 
+/// Names the seed also of a run that panics.
+struct Named(u64);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("FLEETLING_SEED={} panics", self.0);
+        }
+    }
+}
+
 fn run(seed: u64, breach: Option<Breach>) -> Verdict {
+    let _named = Named(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
