@@ -9,7 +9,9 @@
 //! The only module that knows everyone; it holds no rule of its own that another module could hold.
 
 mod claims;
+mod explain;
 mod job;
+mod lives;
 mod look;
 mod monitor;
 mod numbers;
@@ -18,5 +20,6 @@ mod run;
 mod runner;
 mod shutdown;
 
+pub use explain::{Look, status, why};
 pub use look::{list, plugins, verify};
 pub use run::{RunOptions, run};

@@ -36,8 +36,10 @@ use crate::store::Store;
 
 mod drain;
 mod survey;
+mod verdicts;
 
 use drain::Draining;
+use verdicts::Said;
 
 /// How long an instance may be without a connection while the cloud lists it as running.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(60);
@@ -98,6 +100,7 @@ struct Driver<P: Preparation> {
     expecting: bool,
     draining: Option<Draining>,
     last_decision: Option<(String, Decision)>,
+    said: Said,
     /// Unbounded, because a full channel both ways would stop both tasks; it holds a few orders an instance at most.
     orders: mpsc::UnboundedSender<Order>,
     changes: mpsc::Sender<InstanceId>,
@@ -198,6 +201,7 @@ impl<P: Preparation> Scaler<P> {
             expecting: false,
             draining: None,
             last_decision: None,
+            said: Said::default(),
             orders,
             changes,
             returns: returns.clone(),
@@ -257,8 +261,12 @@ impl<P: Preparation> Driver<P> {
         match ask {
             Ask::Reserve(reply) => {
                 let answer = self.may_reserve(now).map(|()| self.ledger.reserve());
+                match &answer {
+                    Ok(_) => self.tell(FleetEvent::Reserved),
+                    Err(why) => self.refused(why, now),
+                }
                 if let Err(Ok(unheard)) = reply.send(answer) {
-                    self.ledger.unreserve(unheard);
+                    self.unreserve(unheard);
                 }
             }
             Ask::Acquire(_, reply) if self.draining.is_some() => {
@@ -296,7 +304,7 @@ impl<P: Preparation> Driver<P> {
     fn take_back(&mut self, returned: Return, now: Instant) {
         let (id, health) = match returned {
             Return::Reservation(id) => {
-                self.ledger.unreserve(id);
+                self.unreserve(id);
                 self.waiters.remove(&id);
                 return;
             }
@@ -357,9 +365,7 @@ impl<P: Preparation> Driver<P> {
         wake.extend(decision.revisit);
         let asked = self.increase(&decision, now, &mut wake);
         let removed = self.remove(&decision);
-        if asked > 0 || removed > 0 {
-            self.log(&decision, asked, removed);
-        }
+        self.decided(&decision, asked, &removed, now);
         let expecting = self.ledger.coming() > 0;
         if expecting != self.expecting {
             self.expecting = expecting;
@@ -427,13 +433,14 @@ impl<P: Preparation> Driver<P> {
         count
     }
 
-    fn remove(&mut self, decision: &Decision) -> usize {
-        let mut removed = 0;
+    /// Begins the removals that can begin; answers which.
+    fn remove(&mut self, decision: &Decision) -> Vec<(InstanceId, RemovalReason)> {
+        let mut removed = Vec::new();
         for (id, reason) in &decision.remove {
             if !self.ledger.begin_removal(id, reason) {
                 continue;
             }
-            removed += 1;
+            removed.push((id.clone(), reason.clone()));
             self.unwritten = true;
             self.machines.remove(id);
             self.order(Order::Remove(id.clone()));
@@ -444,23 +451,6 @@ impl<P: Preparation> Driver<P> {
             });
         }
         removed
-    }
-
-    fn log(&self, decision: &Decision, increase: u32, remove: usize) {
-        info!(
-            reason = %decision.why,
-            increase,
-            remove,
-            in_use = self.ledger.counts().in_use,
-            waiting = self.ledger.waiting(),
-            reserved = self.ledger.reserved(),
-            idle_target = decision.idle_target,
-            requested = decision.requested,
-            instances = self.ledger.counts().instances,
-            wanted = self.ledger.wanted(),
-            max = self.max(),
-            "fleet was scaled"
-        );
     }
 
     /// Durable before anything of this turn happens outside.

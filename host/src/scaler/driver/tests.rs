@@ -10,6 +10,7 @@ use crate::config::usable;
 use crate::fleet::group::{CallFailure, Problem, ProblemKind};
 
 mod cloud;
+mod verdicts;
 
 use cloud::{Cloud, FakeGroup, Preparing};
 
@@ -44,6 +45,7 @@ fn autoscaler(idle_count: u32, max_instances: u32) -> Autoscaler {
         delete_instances_on_shutdown: false,
         log_internal_ip: false,
         log_external_ip: false,
+        buckets: usable::Buckets::default(),
         connector: usable::Connector {
             os: None,
             arch: None,
