@@ -1,7 +1,9 @@
-//! Which runner owns which instance group: the first to open it; two on one group would delete each other's instances.
+//! Which runner owns which instance group: the first to open it, until it has shut the group down. Two on one group would
+//! delete each other's instances.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -12,16 +14,17 @@ use crate::fleet::group::{
     Problem, ProblemKind, Removal, Snapshot,
 };
 
-/// Runner names by group ID, for the life of the process.
+/// Owners by group ID.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claims {
     owners: Arc<Mutex<HashMap<String, Owner>>>,
+    next: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Owner {
-    /// Position among `[[runners]]`: names need not differ.
-    index: usize,
+    /// Names need not differ, and an entry that changed is another owner than it was.
+    number: u64,
     name: String,
 }
 
@@ -30,11 +33,10 @@ impl Claims {
     pub(super) fn guard(
         &self,
         group: Arc<dyn InstanceGroup>,
-        index: usize,
         name: &str,
     ) -> Arc<dyn InstanceGroup> {
         let owner = Owner {
-            index,
+            number: self.next.fetch_add(1, Ordering::Relaxed),
             name: name.to_owned(),
         };
         Arc::new(Claimed {
@@ -42,6 +44,11 @@ impl Claims {
             claims: self.clone(),
             owner,
         })
+    }
+
+    fn release(&self, owner: &Owner) {
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.retain(|_, taken| taken != owner);
     }
 
     fn claim(&self, group: &str, owner: &Owner) -> Result<(), Problem> {
@@ -54,18 +61,28 @@ impl Claims {
             Entry::Occupied(taken) if taken.get() == owner => Ok(()),
             Entry::Occupied(taken) => Err(Problem {
                 kind: ProblemKind::Conflict,
-                message: format!(
-                    "[[runners]] \"{}\" cannot have instance group {group}: it is already used by [[runners]] \"{}\"; \
-                     next: give every runner a group of its own in plugin_config",
-                    owner.name,
-                    taken.get().name
-                ),
+                message: refusal(group, owner, taken.get()),
                 subject: None,
                 code: None,
                 retry_after: None,
             }),
         }
     }
+}
+
+fn refusal(group: &str, owner: &Owner, taken: &Owner) -> String {
+    let Owner { name, .. } = owner;
+    if *name == taken.name {
+        return format!(
+            "[[runners]] \"{name}\" waits for instance group {group} until the jobs of its earlier configuration have \
+             ended; next: nothing, or give every runner a group of its own if two entries have this name"
+        );
+    }
+    format!(
+        "[[runners]] \"{name}\" cannot have instance group {group}: it is already used by [[runners]] \"{}\"; \
+         next: give every runner a group of its own in plugin_config",
+        taken.name
+    )
 }
 
 struct Claimed {
@@ -105,7 +122,9 @@ impl InstanceGroup for Claimed {
     }
 
     async fn shutdown(&self, for_good: bool) -> Result<(), CallFailure> {
-        self.group.shutdown(for_good).await
+        let closed = self.group.shutdown(for_good).await;
+        self.claims.release(&self.owner);
+        closed
     }
 
     fn granted(&self) -> watch::Receiver<u64> {
@@ -121,11 +140,11 @@ mod tests {
     fn the_second_runner_on_a_group_is_refused_and_told_who_has_it() {
         let claims = Claims::default();
         let first = Owner {
-            index: 0,
+            number: 0,
             name: "one".into(),
         };
         let second = Owner {
-            index: 1,
+            number: 1,
             name: "two".into(),
         };
         assert!(claims.claim("aws/eu-west-1/asg", &first).is_ok());
@@ -139,6 +158,24 @@ mod tests {
             .expect_err("it is taken");
         assert!(
             refused.message.contains("[[runners]] \"one\""),
+            "{}",
+            refused.message
+        );
+        claims.release(&first);
+        assert!(claims.claim("aws/eu-west-1/asg", &second).is_ok());
+    }
+
+    #[test]
+    fn a_changed_entry_waits_for_what_it_was() {
+        let claims = Claims::default();
+        let [was, is] = [0, 1].map(|number| Owner {
+            number,
+            name: "one".into(),
+        });
+        assert!(claims.claim("aws/eu-west-1/asg", &was).is_ok());
+        let refused = claims.claim("aws/eu-west-1/asg", &is).expect_err("taken");
+        assert!(
+            refused.message.contains("earlier configuration"),
             "{}",
             refused.message
         );

@@ -1,14 +1,16 @@
 //! Composition: builds every part from a checked configuration, wires them, and takes them down again.
 //!
 //! ```text
-//! run ──► runner (one per [[runners]] entry) ──► job (one per job)
-//!  │         │ plugin::Platform::load → scaler::Scaler        │ trace, job::run, release, final update
+//! run ──► entries ──► runner (one per [[runners]] entry) ──► job (one per job)
+//!  │         │ reload     │ plugin::Platform::load → scaler::Scaler        │ trace, job::run, release, final update
 //!  └─ shutdown: draining → stopping → abandoning, seen by all three
 //! ```
 //!
 //! The only module that knows everyone; it holds no rule of its own that another module could hold.
 
+mod allowance;
 mod claims;
+mod entries;
 mod explain;
 mod job;
 mod lives;
@@ -16,6 +18,7 @@ mod look;
 mod monitor;
 mod numbers;
 mod places;
+mod reload;
 mod run;
 mod runner;
 mod shutdown;

@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use super::lives::Lives;
 use super::runner::Serving;
 use super::shutdown::Shutdown;
-use crate::config::usable::Config;
+use crate::config::usable::{Config, Runner};
 use crate::coordinator::outcome::Outcome;
 use crate::docker::readiness::Readiness;
 use crate::fleet::group::InstanceId;
@@ -48,14 +48,10 @@ pub(super) struct Monitor {
 impl Monitor {
     pub(super) fn new(metrics: Arc<Metrics>, config: &Config, recorder: Recorder) -> Self {
         metrics.set_concurrent(config.concurrent);
-        let runners = config.runners.iter().map(|runner| RunnerStatus {
-            name: runner.name.clone(),
-            url: runner.url.to_string(),
-        });
         let page = StatusPage {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: Timestamp::now(),
-            runners: runners.collect(),
+            runners: config.runners.iter().map(row).collect(),
             ..StatusPage::default()
         };
         let version = page.version.clone();
@@ -225,6 +221,13 @@ impl Monitor {
         });
     }
 
+    /// Shows what was changed for the whole process.
+    pub(super) fn configured(&self, config: &Config) {
+        self.metrics.set_concurrent(config.concurrent);
+        let runners = config.runners.iter().map(row).collect();
+        self.page.send_modify(|page| page.runners = runners);
+    }
+
     fn of(&self, serving: &Serving) -> Teller {
         let group = serving
             .scaler
@@ -241,19 +244,23 @@ impl Monitor {
     }
 
     /// Follows one runner's fleet until its scaler ends.
-    pub(super) async fn follow(self, serving: Arc<Serving>) {
-        let mut status = serving.scaler.status();
-        let mut events = serving.scaler.events();
+    pub(super) async fn follow(self, now: watch::Receiver<Arc<Serving>>) {
+        let mut serving = now.borrow().clone();
+        let (mut status, mut events) = (serving.scaler.status(), serving.scaler.events());
         let mut lives = Lives::default();
         let mut to = self.of(&serving);
-        self.metrics.set_limit(&to.labels, serving.runner.limit);
-        self.metrics
-            .declare_fleet(&to.labels, &serving.runner.autoscaler.buckets);
+        to.declare(&serving);
         loop {
+            let current = now.borrow().clone();
+            if !Arc::ptr_eq(&current, &serving) {
+                serving = current;
+                to = self.of(&serving);
+                to.declare(&serving);
+            }
             tokio::select! {
                 changed = status.changed() => {
                     if changed.is_err() {
-                        return;
+                        break;
                     }
                     let now = status.borrow_and_update().clone();
                     to.group = now.group_id().map(str::to_owned);
@@ -270,10 +277,11 @@ impl Monitor {
                         warn!(runner = to.runner, entries, "events of the fleet were missed; metrics and journal lack them");
                         to.record(Timestamp::now(), Event::Lost { entries });
                     }
-                    Err(RecvError::Closed) => return,
+                    Err(RecvError::Closed) => break,
                 },
             }
         }
+        to.ended();
     }
 }
 
@@ -296,6 +304,21 @@ impl Teller {
 
     pub(super) fn runner(&self) -> &str {
         &self.runner
+    }
+
+    /// What holds as long as the entry's words do.
+    fn declare(&self, serving: &Serving) {
+        let metrics = &self.monitor.metrics;
+        metrics.set_limit(&self.labels, serving.runner.limit);
+        metrics.declare_fleet(&self.labels, &serving.runner.autoscaler.buckets);
+    }
+
+    /// Nothing of the runner is the present any more.
+    fn ended(&self) {
+        self.monitor.page.send_modify(|page| {
+            page.groups.retain(|row| row.runner != self.runner);
+            page.instances.retain(|row| row.runner != self.runner);
+        });
     }
 
     pub(super) fn record(&self, at: Timestamp, event: Event) {
@@ -454,11 +477,19 @@ fn seconds(number: Option<f64>) -> Option<Duration> {
 /// A runner's name, and its place in the file where another has the same.
 fn title(serving: &Serving) -> String {
     let name = &serving.runner.name;
-    let all = &serving.process.config.runners;
+    let config = serving.process.config.borrow();
+    let all = &config.runners;
     if all.iter().filter(|other| other.name == *name).count() > 1 {
         return format!("{name}#{}", serving.runner.index + 1);
     }
     name.clone()
+}
+
+fn row(runner: &Runner) -> RunnerStatus {
+    RunnerStatus {
+        name: runner.name.clone(),
+        url: runner.url.to_string(),
+    }
 }
 
 fn labels(serving: &Serving) -> RunnerLabels {

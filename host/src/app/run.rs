@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::allowance::Allowance;
 use super::claims::Claims;
+use super::entries::Entries;
 use super::monitor::Monitor;
+use super::places;
 use super::shutdown::Shutdown;
-use super::{places, runner};
-use crate::config::{self, Severity, usable};
+use crate::config::{self, Problem, Severity, usable};
 use crate::coordinator::api::JobApi;
 use crate::coordinator::client::{Client, Settings};
 use crate::coordinator::identity::SystemId;
@@ -34,7 +35,8 @@ pub struct RunOptions {
 
 /// What all runners of this process share.
 pub(super) struct Process {
-    pub(super) config: usable::Config,
+    /// As it holds now; the entries' own words reach each runner by itself.
+    pub(super) config: watch::Sender<usable::Config>,
     pub(super) store: Store,
     pub(super) platform: Platform,
     pub(super) system_id: SystemId,
@@ -44,7 +46,7 @@ pub(super) struct Process {
     pub(super) spool_dir: PathBuf,
     pub(super) claims: Claims,
     /// `concurrent`.
-    pub(super) concurrent: Arc<Semaphore>,
+    pub(super) concurrent: Allowance,
     pub(super) shutdown: Shutdown,
     pub(super) monitor: Monitor,
 }
@@ -58,33 +60,30 @@ pub async fn run(options: RunOptions, loaded: config::Loaded) -> anyhow::Result<
     if let Some(address) = &options.listen_address {
         process.monitor.serve(address, &process.shutdown).await?;
     }
-    let runners = TaskTracker::new();
-    for runner in process.config.runners.clone() {
-        runners.spawn(runner::serve(process.clone(), runner));
-    }
-    runners.close();
-    let ended = end(&process, &runners).await;
+    let entries = Entries::start(process.clone());
+    let ended = end(&process, entries).await;
     process.monitor.close().await;
     ended
 }
 
 /// Waits for the last runner to stop; once jobs are to end now, for `shutdown_timeout` only.
-async fn end(process: &Process, runners: &TaskTracker) -> anyhow::Result<()> {
+async fn end(process: &Process, entries: Entries) -> anyhow::Result<()> {
     let shutdown = &process.shutdown;
-    let patience = process.config.shutdown_timeout;
     let forced = async {
         shutdown.stopping().cancelled().await;
+        let patience = process.config.borrow().shutdown_timeout;
         tokio::time::sleep(patience).await;
+        patience
     };
     tokio::select! {
-        () = runners.wait() => {
+        () = entries.work() => {
             if !shutdown.draining().is_cancelled() {
                 anyhow::bail!("no runner can work; next: mend what was logged above and start again");
             }
             info!("manager stopped");
             Ok(())
         }
-        () = forced => {
+        patience = forced => {
             leave(&process.store);
             anyhow::bail!("shutdown_timeout of {patience:?} passed before everything had ended")
         }
@@ -111,12 +110,7 @@ impl Process {
         loaded: config::Loaded,
         shutdown: Shutdown,
     ) -> anyhow::Result<Self> {
-        for problem in &loaded.problems {
-            match problem.severity {
-                Severity::Warning => warn!("{problem}"),
-                Severity::Entry | Severity::File => error!("{problem}"),
-            }
-        }
+        tell(&loaded.problems);
         let config = loaded.config;
         if config.runners.is_empty() {
             anyhow::bail!(
@@ -151,12 +145,22 @@ impl Process {
             spool_dir,
             claims: Claims::default(),
             monitor: Monitor::new(options.metrics.clone(), &config, recorder),
-            concurrent: Arc::new(Semaphore::new(config.concurrent as usize)),
+            concurrent: Allowance::new(config.concurrent),
             store,
             platform,
-            config,
+            config: watch::Sender::new(config),
             shutdown,
         })
+    }
+}
+
+/// Each problem of a configuration is one line.
+pub(super) fn tell(problems: &[Problem]) {
+    for problem in problems {
+        match problem.severity {
+            Severity::Warning => warn!("{problem}"),
+            Severity::Entry | Severity::File => error!("{problem}"),
+        }
     }
 }
 

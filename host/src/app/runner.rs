@@ -6,6 +6,8 @@
 //!                                                           └─► job (its own task)
 //! ```
 //!
+//! New words of the operator make a new [`Serving`] of the same fleet: running jobs keep the old one to their end.
+//!
 //! Invariant: GitLab is asked only with a reservation in hand.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,10 +15,13 @@ use std::time::{Duration, Instant};
 
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
+use super::allowance::{Allowance, Permit};
 use super::job;
 use super::numbers::Numbers;
 use super::run::Process;
@@ -33,9 +38,12 @@ use crate::scaler::{Scaler, ScalerOptions};
 
 /// Between two tries to learn a runner's ID.
 const VERIFY_PAUSE: Duration = Duration::from_secs(5);
+/// Off in GitLab Runner unless written; on here, because a ping over a warm connection is cheap.
+const HEARTBEATS: &str = "FF_USE_FLEETING_ACQUIRE_HEARTBEATS";
 const RUNNER_IDS: &str = "runner-id";
 
 /// A runner that takes jobs; shared by its asking tasks and its jobs.
+#[derive(Clone)]
 pub(super) struct Serving {
     pub(super) process: Arc<Process>,
     pub(super) runner: Arc<usable::Runner>,
@@ -48,43 +56,46 @@ pub(super) struct Serving {
     /// `CI_CONCURRENT_PROJECT_ID`.
     pub(super) project_numbers: Numbers<u64>,
     pub(super) jobs: TaskTracker,
-    limit: Option<Arc<Semaphore>>,
-    health: Mutex<Health>,
+    limit: Allowance,
+    health: Arc<Mutex<Health>>,
+}
+
+/// What a runner at work is told.
+pub(super) struct Orders {
+    /// Its entry, as the file has it now.
+    pub(super) entry: watch::Receiver<Arc<usable::Runner>>,
+    /// Its jobs end, then its instances go: the file does not have it any more, or has it with other instances.
+    pub(super) retire: CancellationToken,
 }
 
 /// What a job counts against until its instance is released.
 pub(super) struct Permits {
-    _concurrent: OwnedSemaphorePermit,
-    _limit: Option<OwnedSemaphorePermit>,
+    _concurrent: Permit,
+    _limit: Permit,
 }
 
-/// Serves one runner until the process drains and its last job has ended. An entry that cannot work ends here, with
-/// its reason in the log; the others go on.
-pub(super) async fn serve(process: Arc<Process>, runner: usable::Runner) {
+/// Serves one runner until it is retired or the process drains, and its last job has ended. An entry that cannot work
+/// ends here, with its reason in the log; the others go on.
+pub(super) async fn serve(process: Arc<Process>, orders: Orders) {
+    let runner = orders.entry.borrow().clone();
     let name = runner.name.clone();
     let draining = process.shutdown.draining().clone();
     let serving = tokio::select! {
         () = draining.cancelled() => return,
+        () = orders.retire.cancelled() => return,
         serving = start(process, runner) => serving,
     };
     match serving {
-        Ok(serving) => work(Arc::new(serving)).await,
+        Ok(serving) => work(serving, orders).await,
         Err(problem) => error!(runner = name, "runner disabled: {problem:#}"),
     }
 }
 
-async fn start(process: Arc<Process>, runner: usable::Runner) -> anyhow::Result<Serving> {
-    let token = runner.token.expose_secret();
-    let short_token = short_token(token);
-    let client = Client::new(Settings {
-        url: runner.url.clone(),
-        token: runner.token.clone(),
-        system_id: process.system_id.clone(),
-        shell: runner.shell.name().to_owned(),
-    })?;
+async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Result<Serving> {
+    let client = client(&process, &runner)?;
     let id = learn_id(&process, &runner, &client).await;
     let key = format!("{}|{id}", runner.url.as_str().trim_end_matches('/'));
-    let key = own_key(key, &process.config.runners, &runner);
+    let key = own_key(key, &process.config.borrow().runners, &runner);
 
     let autoscaler = &runner.autoscaler;
     let connector = &autoscaler.connector;
@@ -125,24 +136,20 @@ async fn start(process: Arc<Process>, runner: usable::Runner) -> anyhow::Result<
     };
     // The task ends with `drain`, which waits for it.
     let (scaler, _task) = Scaler::start(ScalerOptions {
-        group: process.claims.guard(provider, runner.index, &runner.name),
+        group: process.claims.guard(provider, &runner.name),
         preparation: Arc::new(readiness),
         autoscaler: autoscaler.clone(),
         store: process.store.clone(),
-        key,
         adopt: autoscaler.state_storage.enabled != Some(false),
+        heartbeats: runner.feature_flags.get(HEARTBEATS) != Some(&false),
     })?;
     info!(runner = runner.name, id, "runner started");
     Ok(Serving {
-        limit: (runner.limit > 0).then(|| Arc::new(Semaphore::new(runner.limit as usize))),
-        health: Mutex::new(Health::new(
-            runner.unhealthy_requests_limit,
-            runner.unhealthy_interval,
-            Instant::now(),
-        )),
+        limit: Allowance::new(runner.limit),
+        health: Arc::new(Mutex::new(health(&runner))),
         process,
-        runner: Arc::new(runner),
-        short_token,
+        short_token: short_token(runner.token.expose_secret()),
+        runner,
         client,
         connector,
         scaler,
@@ -231,32 +238,86 @@ fn identity_digest(runner: &usable::Runner) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Takes jobs until draining, waits for them to end, closes the group.
-async fn work(serving: Arc<Serving>) {
+fn client(process: &Process, runner: &usable::Runner) -> anyhow::Result<Client> {
+    let client = Client::new(Settings {
+        url: runner.url.clone(),
+        token: runner.token.clone(),
+        system_id: process.system_id.clone(),
+        shell: runner.shell.name().to_owned(),
+    });
+    Ok(client?)
+}
+
+fn health(runner: &usable::Runner) -> Health {
+    let (limit, interval) = (runner.unhealthy_requests_limit, runner.unhealthy_interval);
+    Health::new(limit, interval, Instant::now())
+}
+
+/// Takes jobs until it is to stop, waits for them to end, closes the group.
+async fn work(serving: Serving, mut orders: Orders) {
+    let draining = serving.process.shutdown.draining().clone();
     serving.process.monitor.runner_started();
+    let (current, now) = watch::channel(Arc::new(serving));
     // It ends when the scaler does.
-    tokio::spawn(serving.process.monitor.clone().follow(serving.clone()));
-    let asking = TaskTracker::new();
-    for _ in 0..serving.runner.request_concurrency.max(1) {
-        asking.spawn(ask(serving.clone()));
+    let monitor = now.borrow().process.monitor.clone();
+    tokio::spawn(monitor.follow(now.clone()));
+    let mut asking: Vec<JoinHandle<()>> = Vec::new();
+    loop {
+        let wanted = now.borrow().runner.request_concurrency.max(1) as usize;
+        for n in 0..wanted {
+            let ask = || tokio::spawn(ask(n, now.clone(), orders.retire.clone()));
+            match asking.get_mut(n) {
+                Some(ended) if ended.is_finished() => *ended = ask(),
+                Some(_) => {}
+                None => asking.push(ask()),
+            }
+        }
+        tokio::select! {
+            () = draining.cancelled() => break,
+            () = orders.retire.cancelled() => break,
+            changed = orders.entry.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                let entry = orders.entry.borrow_and_update().clone();
+                let before = now.borrow().clone();
+                match before.under(entry).await {
+                    Ok(serving) => drop(current.send_replace(Arc::new(serving))),
+                    Err(problem) => error!(
+                        runner = before.runner.name,
+                        "changed entry is not applied, the runner goes on as it was: {problem:#}"
+                    ),
+                }
+            }
+        }
     }
-    asking.close();
-    asking.wait().await;
+    for asked in asking {
+        // It ends by itself; a panic in it was logged.
+        let _ = asked.await;
+    }
+    let serving = now.borrow().clone();
+    serving.scaler.close().await;
     serving.jobs.close();
     serving.jobs.wait().await;
-    serving
-        .scaler
-        .drain(serving.runner.autoscaler.delete_instances_on_shutdown)
-        .await;
+    // Nobody adopts what a retired entry leaves.
+    let for_good =
+        orders.retire.is_cancelled() || serving.runner.autoscaler.delete_instances_on_shutdown;
+    serving.scaler.drain(for_good).await;
     info!(runner = serving.runner.name, "runner stopped");
 }
 
-/// One request for a job at a time, until draining.
-async fn ask(serving: Arc<Serving>) {
-    let draining = serving.process.shutdown.draining();
-    while !draining.is_cancelled() {
+/// One request for a job at a time, until the runner stops or wants fewer than `n` + 1 side by side.
+async fn ask(n: usize, now: watch::Receiver<Arc<Serving>>, retire: CancellationToken) {
+    loop {
+        let serving = now.borrow().clone();
+        let draining = serving.process.shutdown.draining();
+        if n >= serving.runner.request_concurrency.max(1) as usize {
+            return;
+        }
         tokio::select! {
+            biased;
             () = draining.cancelled() => return,
+            () = retire.cancelled() => return,
             () = ask_once(&serving) => {}
         }
     }
@@ -264,12 +325,13 @@ async fn ask(serving: Arc<Serving>) {
 
 /// From permit to job, or to the pause that is due. Dropping it gives everything back.
 async fn ask_once(serving: &Arc<Serving>) {
-    let pause = serving.process.config.check_interval;
+    let pause = serving.process.config.borrow().check_interval;
     if !serving.may_ask() {
         return tokio::time::sleep(pause).await;
     }
-    let Some(permits) = serving.permits().await else {
-        return;
+    let permits = Permits {
+        _limit: serving.limit.take().await,
+        _concurrent: serving.process.concurrent.take().await,
     };
     // Seen before reserving, so that a slot that opens meanwhile wakes this task.
     let mut status = serving.scaler.status();
@@ -296,15 +358,17 @@ async fn ask_once(serving: &Arc<Serving>) {
 }
 
 impl Serving {
-    async fn permits(&self) -> Option<Permits> {
-        let limit = match &self.limit {
-            Some(limit) => Some(limit.clone().acquire_owned().await.ok()?),
-            None => None,
-        };
-        let concurrent = self.process.concurrent.clone().acquire_owned().await.ok()?;
-        Some(Permits {
-            _concurrent: concurrent,
-            _limit: limit,
+    /// The same fleet under another entry.
+    async fn under(&self, runner: Arc<usable::Runner>) -> anyhow::Result<Self> {
+        let client = client(&self.process, &runner)?;
+        self.scaler.reconfigure(runner.autoscaler.clone()).await?;
+        self.limit.resize(runner.limit);
+        Ok(Self {
+            short_token: short_token(runner.token.expose_secret()),
+            client,
+            health: Arc::new(Mutex::new(health(&runner))),
+            runner,
+            ..self.clone()
         })
     }
 

@@ -6,9 +6,14 @@
 //!     └──────────────────────────────────────────────▲
 //! ```
 //!
+//! SIGHUP changes no stage: it asks for the configuration to be read again.
+//!
 //! Invariant: a stage is never left backwards, so whoever saw `draining` need not look again.
 
+use std::sync::Arc;
+
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -18,6 +23,7 @@ pub(crate) struct Shutdown {
     draining: CancellationToken,
     stopping: CancellationToken,
     abandoning: CancellationToken,
+    reload: Arc<Notify>,
 }
 
 impl Shutdown {
@@ -34,6 +40,11 @@ impl Shutdown {
     /// Cancelled when the process should exit at once; what is left is reported by its next start.
     pub(crate) fn abandoning(&self) -> &CancellationToken {
         &self.abandoning
+    }
+
+    /// Told by SIGHUP: the configuration is to be read again, whether its file changed or not.
+    pub(crate) fn reload(&self) -> &Notify {
+        &self.reload
     }
 
     /// Turns the process's signals into stages until it stops.
@@ -53,8 +64,7 @@ impl Shutdown {
                     _ = terminate.recv() => "SIGTERM",
                     _ = interrupt.recv() => "SIGINT",
                     _ = hangup.recv() => {
-                        // Its default would end the process, and running jobs with it.
-                        warn!("the configuration is not read again while running yet; next: SIGQUIT, then start anew");
+                        shutdown.reload.notify_one();
                         continue;
                     }
                 };

@@ -1,5 +1,6 @@
 //! The configuration: as the operator wrote it, and as the manager uses it.
 
+pub mod changes;
 pub mod check;
 pub mod lint;
 pub mod places;

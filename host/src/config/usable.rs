@@ -231,6 +231,17 @@ pub struct Policy {
     pub preemptive_mode: bool,
 }
 
+impl Policy {
+    /// The same with no instance wanted idle.
+    pub fn none_idle(&self) -> Self {
+        Self {
+            idle_count: 0,
+            scale_factor: 0.0,
+            ..self.clone()
+        }
+    }
+}
+
 /// `[runners.autoscaler.state_storage]`; `enabled` as written, because absent and `false` differ.
 #[derive(Clone, Debug, Default)]
 pub struct StateStorage {

@@ -158,6 +158,8 @@ pub struct Snapshot {
     pub max_size: Option<u32>,
     pub owner: Option<String>,
     pub notices: Vec<Notice>,
+    /// What the group makes new instances from now: the reserved key `generation` of the snapshot's extras.
+    pub generation: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -116,7 +116,13 @@ pub enum RemovalReason {
     /// The record says that its removal had been decided.
     DecidedBefore,
     NotReady(String),
+    /// Listed for long, and never running.
+    NeverRan(InstanceState),
     ConnectionLost,
+    /// It did not answer several heartbeats in a row.
+    Unhealthy(String),
+    /// The group makes new instances from something else now.
+    Outdated,
     /// The job that used it says so.
     Retired(String),
     /// The cloud lists it as failed or stopped.
@@ -138,6 +144,13 @@ impl fmt::Display for RemovalReason {
                 f.write_str("its removal was decided before the manager stopped")
             }
             Self::NotReady(why) => write!(f, "could not be made ready: {why}"),
+            Self::NeverRan(state) => write!(
+                f,
+                "it never ran: the cloud lists it as {} for as long as a job would wait",
+                state_name(*state)
+            ),
+            Self::Unhealthy(why) => write!(f, "it does not answer: {why}"),
+            Self::Outdated => f.write_str("the group makes its instances from something newer"),
             Self::ConnectionLost => f.write_str("its connection was lost and did not come back"),
             Self::Retired(why) => write!(f, "retired after a job: {why}"),
             Self::Broken(state) => write!(f, "the cloud lists it as {}", state_name(*state)),

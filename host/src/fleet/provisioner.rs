@@ -15,21 +15,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::backoff::Backoff;
 use super::group::{
-    CallFailure, Connection, Group, IncreaseOutcome, IncreaseRequest, InstanceGroup, InstanceId,
-    InstanceRef, InstanceState, Notice, Problem, ProblemKind, Removal, Snapshot,
+    CallFailure, Group, IncreaseOutcome, IncreaseRequest, InstanceGroup, InstanceId, InstanceState,
+    Notice, Problem, ProblemKind, Removal, Snapshot,
 };
-use super::ready::{Authorise, Machine, NotReady, Occupation, Preparation};
+use super::ready::{Machine, NotReady, Occupation, Preparation};
 
+mod calls;
 mod census;
 
+use calls::{Answer, Calls};
 use census::{Census, Seen};
 
 /// The contract's limit for one `decrease`.
@@ -54,10 +54,13 @@ pub enum Order {
     Remove(InstanceId),
     Prepare(InstanceId),
     Inspect(InstanceId),
+    /// Ask a ready instance whether it still answers.
+    Check(InstanceId),
     /// Read the group now.
     Update,
     /// Whether instances are asked for that no snapshot has listed yet.
     Expect(bool),
+    Rhythm(Rhythm),
     /// How soon a deletion without effect is tried again, from now on.
     RetryDeletionAfter(Duration),
     Shutdown {
@@ -86,6 +89,8 @@ pub enum Report<M> {
     Occupied(InstanceId, Vec<String>),
     Idle(InstanceId),
     NotInspected(InstanceId, NotReady),
+    /// Whether a ready instance still answers; absent when it went meanwhile.
+    Checked(InstanceId, Result<(), String>),
     /// What the provider was granted changed.
     Granted,
 }
@@ -105,32 +110,10 @@ pub struct Survey {
     pub missing: Vec<(InstanceId, bool)>,
     pub changed: Vec<(InstanceId, InstanceState)>,
     pub appeared: Vec<(InstanceId, InstanceState)>,
-}
-
-/// What a spawned call answers.
-enum Answer<M> {
-    Opened(Result<Group, CallFailure>),
-    Updated(Result<Snapshot, CallFailure>),
-    Increased(String, Result<IncreaseOutcome, CallFailure>),
-    Decreased(Vec<InstanceId>, Result<Vec<Removal>, CallFailure>),
-    Prepared(InstanceId, Result<Arc<M>, NotReady>),
-    Inspected(InstanceId, Result<Occupation, NotReady>),
-}
-
-/// Connection details as the provider gives them for the memo it last listed.
-struct Asking {
-    group: Arc<dyn InstanceGroup>,
-    id: InstanceId,
-    memo: watch::Receiver<String>,
-}
-
-#[async_trait]
-impl Authorise for Asking {
-    async fn connect_info(&self) -> Result<Connection, CallFailure> {
-        let memo = self.memo.borrow().clone();
-        let id = self.id.clone();
-        self.group.connect_info(InstanceRef { id, memo }).await
-    }
+    /// What new instances are made from, where the provider says.
+    pub generation: Option<String>,
+    /// Instances whose generation differs from what it was, or that are new.
+    pub generations: Vec<(InstanceId, String)>,
 }
 
 /// An update under way.
@@ -141,12 +124,10 @@ struct Reading {
 }
 
 pub struct Provisioner<P: Preparation> {
-    group: Arc<dyn InstanceGroup>,
-    preparation: Arc<P>,
     rhythm: Rhythm,
     orders: mpsc::UnboundedReceiver<Order>,
     reports: mpsc::Sender<Report<P::Machine>>,
-    calls: JoinSet<Answer<P::Machine>>,
+    calls: Calls<P>,
     census: Census<P::Machine>,
     opened: bool,
     opening: bool,
@@ -175,12 +156,10 @@ impl<P: Preparation> Provisioner<P> {
     ) -> Self {
         let now = Instant::now();
         Self {
-            group,
-            preparation,
             rhythm,
             orders,
             reports,
-            calls: JoinSet::new(),
+            calls: Calls::new(group, preparation),
             census: Census::default(),
             opened: false,
             opening: false,
@@ -200,7 +179,7 @@ impl<P: Preparation> Provisioner<P> {
 
     /// Runs until a shutdown is ordered or nobody orders any more.
     pub async fn run(mut self) {
-        let mut granted = self.group.granted();
+        let mut granted = self.calls.group().granted();
         let mut watching = true;
         loop {
             self.begin_what_is_due();
@@ -215,10 +194,8 @@ impl<P: Preparation> Provisioner<P> {
                     }
                     Some(order) => self.obey(order),
                 },
-                Some(answer) = self.calls.join_next() => {
-                    // A panic in a call is a bug of ours; its outcome is as unknown as that of a trap.
-                    let reports = answer.map(|answer| self.take(answer)).unwrap_or_default();
-                    for report in reports {
+                answer = self.calls.next() => {
+                    for report in self.take(answer) {
                         if self.reports.send(report).await.is_err() {
                             return;
                         }
@@ -242,11 +219,8 @@ impl<P: Preparation> Provisioner<P> {
         let now = Instant::now();
         match order {
             Order::Increase(request) => {
-                let group = Arc::clone(&self.group);
-                self.mutate(async move {
-                    let token = request.token.clone();
-                    Answer::Increased(token, group.increase(request).await)
-                });
+                self.mutates();
+                self.calls.increase(request);
             }
             Order::Remove(id) => {
                 if let Some(machine) = self.census.order_removal(&id, now) {
@@ -255,10 +229,19 @@ impl<P: Preparation> Provisioner<P> {
             }
             Order::Prepare(id) => self.census.order_preparation(&id, now),
             Order::Inspect(id) => self.census.order_inspection(&id, now),
+            Order::Check(id) => {
+                if let Some((memo, machine)) = self.census.machine(&id) {
+                    self.calls.check(id, memo, machine);
+                }
+            }
             Order::Update if self.reading.is_some() => self.again = true,
             Order::Update => self.read_at = now,
             Order::Expect(expecting) => {
                 self.expecting = expecting;
+                self.read_soon(now);
+            }
+            Order::Rhythm(rhythm) => {
+                self.rhythm = rhythm;
                 self.read_soon(now);
             }
             Order::RetryDeletionAfter(interval) => {
@@ -269,16 +252,14 @@ impl<P: Preparation> Provisioner<P> {
         }
     }
 
-    fn mutate(&mut self, call: impl Future<Output = Answer<P::Machine>> + Send + 'static) {
+    fn mutates(&mut self) {
         self.mutations += 1;
         self.mutations_begun += 1;
-        self.calls.spawn(call);
     }
 
     fn begin_what_is_due(&mut self) {
         let now = Instant::now();
         if now >= self.read_at && !self.opening && self.reading.is_none() {
-            let group = Arc::clone(&self.group);
             if self.opened {
                 self.reading = Some(Reading {
                     number: self.next_number,
@@ -286,49 +267,28 @@ impl<P: Preparation> Provisioner<P> {
                     mutations_begun: self.mutations_begun,
                 });
                 self.next_number += 1;
-                self.calls
-                    .spawn(async move { Answer::Updated(group.update().await) });
+                self.calls.update();
             } else {
                 self.opening = true;
-                self.calls
-                    .spawn(async move { Answer::Opened(group.open().await) });
+                self.calls.open();
             }
         }
         if !self.decreasing {
             let due = self.census.removals_due(now, MOST_AT_ONCE);
             if !due.is_empty() {
                 self.decreasing = true;
-                let group = Arc::clone(&self.group);
-                let ids = due.iter().map(|r| r.id.clone()).collect();
-                self.mutate(async move { Answer::Decreased(ids, group.decrease(due).await) });
+                self.mutates();
+                self.calls.decrease(due);
             }
         }
         if now >= self.prepare_after {
             for (id, memo) in self.census.preparations_due(now) {
-                let (preparation, slots) = (Arc::clone(&self.preparation), self.rhythm.slots);
-                let asking = self.asking(&id, memo);
-                self.calls.spawn(async move {
-                    let made = preparation.prepare(id.clone(), asking, slots).await;
-                    Answer::Prepared(id, made)
-                });
+                self.calls.prepare(id, memo, self.rhythm.slots);
             }
         }
         for (id, memo) in self.census.inspections_due(now) {
-            let preparation = Arc::clone(&self.preparation);
-            let asking = self.asking(&id, memo);
-            self.calls.spawn(async move {
-                let found = preparation.inspect(id.clone(), asking).await;
-                Answer::Inspected(id, found)
-            });
+            self.calls.inspect(id, memo);
         }
-    }
-
-    fn asking(&self, id: &InstanceId, memo: watch::Receiver<String>) -> Arc<dyn Authorise> {
-        Arc::new(Asking {
-            group: Arc::clone(&self.group),
-            id: id.clone(),
-            memo,
-        })
     }
 
     /// When something is due next; what is under way reports by itself.
@@ -392,6 +352,7 @@ impl<P: Preparation> Provisioner<P> {
             }
             Answer::Prepared(id, made) => self.prepared(id, made, now).into_iter().collect(),
             Answer::Inspected(id, found) => self.inspected(id, found, now).into_iter().collect(),
+            Answer::Checked(id, alive) => vec![Report::Checked(id, alive)],
         }
     }
 
@@ -419,6 +380,7 @@ impl<P: Preparation> Provisioner<P> {
             target,
             max_size,
             notices,
+            generation,
             ..
         } = snapshot;
         let change = self.census.compare(instances, reading.number);
@@ -443,6 +405,8 @@ impl<P: Preparation> Provisioner<P> {
             missing: change.missing,
             changed: change.changed,
             appeared: change.appeared,
+            generation,
+            generations: change.generations,
         }))
     }
 
@@ -539,11 +503,11 @@ impl<P: Preparation> Provisioner<P> {
 
     /// Ends every wait on machines, tells the provider, and forgets calls under way: their outcome is in the cloud.
     async fn shut_down(mut self, for_good: bool) {
-        self.calls.abort_all();
+        self.calls.forget();
         for machine in self.census.machines() {
             machine.close().await;
         }
-        if let Err(failure) = self.group.shutdown(for_good).await {
+        if let Err(failure) = self.calls.group().shutdown(for_good).await {
             tracing::warn!(%failure, "provider could not shut down");
         }
     }

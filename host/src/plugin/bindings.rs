@@ -304,7 +304,14 @@ fn snapshot(snapshot: wit::Snapshot) -> Snapshot {
         max_size: snapshot.max_size,
         owner: snapshot.owner,
         notices: notices(snapshot.notices),
+        generation: extra(snapshot.extras, "generation"),
     }
+}
+
+/// The value of a reserved key.
+fn extra(extras: Vec<(String, String)>, key: &str) -> Option<String> {
+    let mut values = extras.into_iter().filter(|(name, _)| name == key);
+    values.next().map(|(_, value)| value)
 }
 
 fn listed(instance: wit::Instance) -> Listed {

@@ -37,6 +37,8 @@ pub enum Why {
     IdleNotLongEnough,
     /// Instances must go whatever the need: used up, surplus, broken.
     MustGo,
+    /// The group makes its instances from something newer.
+    Outdated,
 }
 
 impl Why {
@@ -50,6 +52,7 @@ impl Why {
             Self::IdleTooLong => "idle_too_long",
             Self::IdleNotLongEnough => "idle_not_long_enough",
             Self::MustGo => "must_go",
+            Self::Outdated => "outdated",
         }
     }
 }
@@ -64,6 +67,7 @@ impl fmt::Display for Why {
             Self::IdleTooLong => "instances were idle for longer than idle_time",
             Self::IdleNotLongEnough => "more is idle than needed, but not yet for idle_time",
             Self::MustGo => "instances are used up, surplus or broken",
+            Self::Outdated => "instances are of an older generation than the group's",
         })
     }
 }
@@ -79,6 +83,8 @@ pub struct Decision {
     /// Instances to ask for now.
     pub increase: u32,
     pub remove: Vec<(InstanceId, RemovalReason)>,
+    /// Instances with jobs that get no further one: outdated.
+    pub drain: Vec<InstanceId>,
     pub why: Why,
     /// When the same decision, with nothing else changed, would come out differently.
     pub revisit: Option<Instant>,
@@ -120,6 +126,9 @@ pub fn decide(policy: &Policy, ledger: &Ledger, max: Option<u32>, now: Instant) 
     let (idle, revisit) = idle_too_long(policy, ledger, need, now);
     let idle_went = !idle.is_empty();
     remove.extend(idle);
+    let (outdated, drain) = outdated(ledger, &remove);
+    let outdated_went = !outdated.is_empty() || !drain.is_empty();
+    remove.extend(outdated);
 
     let why = if increase > 0 && waiting > 0 {
         Why::JobsWaiting
@@ -129,6 +138,8 @@ pub fn decide(policy: &Policy, ledger: &Ledger, max: Option<u32>, now: Instant) 
         Why::MustGo
     } else if idle_went {
         Why::IdleTooLong
+    } else if outdated_went {
+        Why::Outdated
     } else if lacking > 0 {
         Why::AtMaximum
     } else if revisit.is_some() {
@@ -142,6 +153,7 @@ pub fn decide(policy: &Policy, ledger: &Ledger, max: Option<u32>, now: Instant) 
         lacking,
         increase,
         remove,
+        drain,
         why,
         revisit,
     }
@@ -178,6 +190,25 @@ fn idle_too_long(
         remove.push((id.clone(), RemovalReason::IdleTooLong));
     }
     (remove, None)
+}
+
+/// Outdated instances that may go now, and those that may go after their jobs. None while a job waits that one of them
+/// could serve.
+fn outdated(
+    ledger: &Ledger,
+    going: &[(InstanceId, RemovalReason)],
+) -> (Vec<(InstanceId, RemovalReason)>, Vec<InstanceId>) {
+    let (mut remove, mut drain) = (Vec::new(), Vec::new());
+    if ledger.waiting() == 0 && going.is_empty() {
+        for (idle, id) in ledger.outdated() {
+            if idle {
+                remove.push((id.clone(), RemovalReason::Outdated));
+            } else {
+                drain.push(id.clone());
+            }
+        }
+    }
+    (remove, drain)
 }
 
 /// Instances that may still be asked for: everything that exists, is coming or is going counts.

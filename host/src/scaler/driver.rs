@@ -25,20 +25,23 @@ use super::handle::{Acquisition, Ask, Return, Scaler};
 use super::ledger::{Ledger, ReservationId, Shape};
 use super::record::Record;
 use super::schedule::{BadSchedule, Schedule};
-use super::status::{AcquireFailure, FleetEvent, Health, Instances, NoCapacity, Status};
+use super::status::{AcquireFailure, FleetEvent, Instances, Status};
 use super::throttle::Throttle;
 use crate::config::usable::Autoscaler;
 use crate::fleet::group::{Group, IncreaseRequest, InstanceGroup, InstanceId};
 use crate::fleet::instance::{Phase, RemovalReason};
-use crate::fleet::provisioner::{Order, Provisioner, Report, Rhythm};
+use crate::fleet::provisioner::{Order, Provisioner, Report};
 use crate::fleet::ready::{Machine, Preparation};
 use crate::store::Store;
 
 mod drain;
+mod reconfigure;
+mod serve;
 mod survey;
 mod verdicts;
 
 use drain::Draining;
+use reconfigure::rhythm;
 use verdicts::Said;
 
 /// How long an instance may be without a connection while the cloud lists it as running.
@@ -51,10 +54,10 @@ pub struct ScalerOptions<P> {
     pub preparation: Arc<P>,
     pub autoscaler: Autoscaler,
     pub store: Store,
-    /// The runner's identity: url and runner id.
-    pub key: String,
     /// Whether the record of an earlier process is believed; false: everything found at start is of unknown history.
     pub adopt: bool,
+    /// Whether idle instances are asked now and then, and before a job, whether they still answer.
+    pub heartbeats: bool,
 }
 
 /// A ready machine and the task that tells of its connections.
@@ -80,8 +83,8 @@ type Waiter<P> = oneshot::Sender<Result<Acquisition<P>, AcquireFailure>>;
 struct Driver<P: Preparation> {
     autoscaler: Autoscaler,
     store: Store,
-    key: String,
-    /// What an earlier process left, until the first snapshot was read.
+    adopt: bool,
+    /// What an earlier process left, from the group's opening until the first snapshot was read.
     left: Option<Record>,
     ledger: Ledger,
     schedule: Schedule,
@@ -98,6 +101,8 @@ struct Driver<P: Preparation> {
     unwritten: bool,
     unwritable: bool,
     expecting: bool,
+    /// No further job is asked for: what waits is still served, nothing is made to stand idle.
+    closed: bool,
     draining: Option<Draining>,
     last_decision: Option<(String, Decision)>,
     said: Said,
@@ -160,33 +165,25 @@ impl<P: Preparation> Scaler<P> {
         let (status, published) = watch::channel(Status::default());
         let (events, _) = broadcast::channel(1024);
 
-        let rhythm = Rhythm {
-            update_interval: autoscaler.update_interval,
-            update_interval_when_expecting: autoscaler.update_interval_when_expecting,
-            deletion_retry_interval: autoscaler.deletion_retry_interval,
-            failure_threshold: autoscaler.failure_threshold.max(1),
-            slots: autoscaler.capacity_per_instance,
-        };
-        let provisioner =
-            Provisioner::new(options.group, options.preparation, rhythm, ordered, report);
+        let provisioner = Provisioner::new(
+            options.group,
+            options.preparation,
+            rhythm(&autoscaler),
+            ordered,
+            report,
+        );
         let now = tokio::time::Instant::now().into_std();
-        let left = options
-            .adopt
-            .then(|| Record::read(&options.store, &options.key));
-        let left = left.transpose().unwrap_or_else(|problem| {
-            warn!(%problem, "record of the fleet could not be read; everything found is of unknown history");
-            None
-        });
         let driver = Driver {
             ledger: Ledger::new(Shape {
                 capacity_per_instance: autoscaler.capacity_per_instance.max(1),
                 max_use_count: autoscaler.max_use_count,
+                heartbeats: options.heartbeats,
             }),
             throttle: Throttle::new(autoscaler.scale_throttle, now),
             autoscaler,
             store: options.store,
-            key: options.key,
-            left: Some(left.unwrap_or_default()),
+            adopt: options.adopt,
+            left: Some(Record::default()),
             schedule,
             reading: Brake::default(),
             growing: Brake::default(),
@@ -199,6 +196,7 @@ impl<P: Preparation> Scaler<P> {
             unwritten: false,
             unwritable: false,
             expecting: false,
+            closed: false,
             draining: None,
             last_decision: None,
             said: Said::default(),
@@ -257,76 +255,6 @@ impl<P: Preparation> Driver<P> {
         }
     }
 
-    fn answer(&mut self, ask: Ask<P>, now: Instant) {
-        match ask {
-            Ask::Reserve(reply) => {
-                let answer = self.may_reserve(now).map(|()| self.ledger.reserve());
-                match &answer {
-                    Ok(_) => self.tell(FleetEvent::Reserved),
-                    Err(why) => self.refused(why, now),
-                }
-                if let Err(Ok(unheard)) = reply.send(answer) {
-                    self.unreserve(unheard);
-                }
-            }
-            Ask::Acquire(_, reply) if self.draining.is_some() => {
-                let _ = reply.send(Err(AcquireFailure::ShuttingDown));
-            }
-            Ask::Acquire(id, reply) => {
-                if self.ledger.wait(id) {
-                    self.waiters.insert(id, reply);
-                } else {
-                    let _ = reply.send(Err(AcquireFailure::Unreserved));
-                }
-            }
-            Ask::Drain { for_good, done } => self.begin_drain(for_good, done, now),
-        }
-    }
-
-    fn may_reserve(&self, now: Instant) -> Result<(), NoCapacity> {
-        if self.draining.is_some() {
-            return Err(NoCapacity::ShuttingDown);
-        }
-        let growing = self.growing.refusing().filter(|_| self.growing.holds(now));
-        if let Some(problem) = self.reading.refusing().or(growing) {
-            return Err(NoCapacity::Problem(problem.into()));
-        }
-        if !self.surveyed {
-            return Err(match self.reading.problem() {
-                Some(problem) => NoCapacity::Problem(problem.into()),
-                None => NoCapacity::NotOpened,
-            });
-        }
-        let policy = self.schedule.at(Timestamp::now());
-        Ok(capacity::may_reserve(policy, &self.ledger, self.max())?)
-    }
-
-    fn take_back(&mut self, returned: Return, now: Instant) {
-        let (id, health) = match returned {
-            Return::Reservation(id) => {
-                self.unreserve(id);
-                self.waiters.remove(&id);
-                return;
-            }
-            Return::Acquisition(id, health) => (id, health),
-        };
-        let Some((instance, slot)) = self.ledger.acquisition(id).cloned() else {
-            return;
-        };
-        let machine = self.machines.get(&instance);
-        let up = machine.is_some_and(|attached| attached.machine.slot_is_up(slot));
-        let used = health.is_some();
-        let retire = match health {
-            Some(Health::Retire(why)) => Some(why),
-            Some(Health::Good) | None => None,
-        };
-        self.ledger.release(id, retire, used, up, now);
-        self.unwritten = true;
-        let uses = self.ledger.entry(&instance).map(|e| e.instance.use_count());
-        info!(%instance, slot, uses, "slot released");
-        self.tell(FleetEvent::Released { instance, slot });
-    }
-
     fn look_at_connections(&mut self, id: &InstanceId, now: Instant) {
         let Some(attached) = self.machines.get(id) else {
             return;
@@ -351,11 +279,21 @@ impl<P: Preparation> Driver<P> {
             return self.next_wake(wake, now);
         }
         wake.extend(self.ledger.doom_disconnected(CONNECTION_PATIENCE, now));
+        // What boots for longer than a job would wait serves no job.
+        let patience = self.autoscaler.instance_acquire_timeout;
+        wake.extend(self.ledger.doom_stuck(patience, now));
         if self.draining.is_none() {
-            self.grant();
+            self.serve(now);
         }
+        wake.extend(self.check(now));
         let policy = self.schedule.at(Timestamp::now()).clone();
         let mut decision = capacity::decide(&policy, &self.ledger, self.max(), now);
+        if self.closed {
+            let none_idle = policy.none_idle();
+            let bare = capacity::decide(&none_idle, &self.ledger, self.max(), now);
+            decision.increase = bare.increase;
+            decision.why = bare.why;
+        }
         if self.draining.is_some() {
             decision.increase = 0;
             decision
@@ -364,6 +302,11 @@ impl<P: Preparation> Driver<P> {
         }
         wake.extend(decision.revisit);
         let asked = self.increase(&decision, now, &mut wake);
+        for id in &decision.drain {
+            info!(instance = %id, reason = %RemovalReason::Outdated, "instance gets no further job");
+            self.ledger.doom(id, RemovalReason::Outdated, now);
+            self.unwritten = true;
+        }
         let removed = self.remove(&decision);
         self.decided(&decision, asked, &removed, now);
         let expecting = self.ledger.coming() > 0;
@@ -382,29 +325,6 @@ impl<P: Preparation> Driver<P> {
         }
         wake.extend(self.draining.as_ref().map(|d| d.deadline));
         wake.into_iter().min().unwrap_or(now)
-    }
-
-    fn grant(&mut self) {
-        while let Some(grant) = self.ledger.grant() {
-            let machine = self.machines.get(&grant.instance);
-            let machine = Arc::clone(
-                &machine
-                    .expect("an open slot has a machine, because only a machine opens slots")
-                    .machine,
-            );
-            self.unwritten = true;
-            let acquisition = Acquisition {
-                id: grant.acquisition,
-                instance: grant.instance,
-                slot: grant.slot,
-                machine,
-                returns: self.returns.clone(),
-                reached_someone: false,
-                released: None,
-            };
-            self.effects
-                .push(Effect::Grant(grant.reservation, acquisition));
-        }
     }
 
     /// Asks for what the throttle and the last problem let through.
@@ -455,15 +375,16 @@ impl<P: Preparation> Driver<P> {
 
     /// Durable before anything of this turn happens outside.
     async fn write(&mut self) {
-        if !std::mem::take(&mut self.unwritten) {
+        let Some(group) = self.opened.as_ref().filter(|_| self.unwritten) else {
             return;
-        }
-        let (record, store, key) = (
+        };
+        self.unwritten = false;
+        let (record, store, group) = (
             Record::of(&self.ledger),
             self.store.clone(),
-            self.key.clone(),
+            group.id.clone(),
         );
-        let written = tokio::task::spawn_blocking(move || record.write(&store, &key)).await;
+        let written = tokio::task::spawn_blocking(move || record.write(&store, &group)).await;
         let problem = match written {
             Ok(Ok(())) => None,
             Ok(Err(problem)) => Some(problem.to_string()),

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::ledger::{AcquisitionId, ReservationId};
+use super::schedule::BadSchedule;
 use super::status::{AcquireFailure, FleetEvent, Health, NoCapacity, Status};
+use crate::config::usable::Autoscaler;
 use crate::fleet::group::InstanceId;
 use crate::fleet::ready::Preparation;
 
@@ -17,6 +19,8 @@ pub(super) enum Ask<P: Preparation> {
         ReservationId,
         oneshot::Sender<Result<Acquisition<P>, AcquireFailure>>,
     ),
+    Close,
+    Reconfigure(Box<Autoscaler>, oneshot::Sender<Result<(), BadSchedule>>),
     Drain {
         for_good: bool,
         done: oneshot::Sender<()>,
@@ -87,6 +91,27 @@ impl<P: Preparation> Scaler<P> {
     /// Life events from now on; who reads too slowly misses some and is told how many.
     pub fn events(&self) -> broadcast::Receiver<FleetEvent> {
         self.events.subscribe()
+    }
+
+    /// Takes new words for a fleet that stands: policies, limits, intervals. What an instance is made of (plugin,
+    /// connector, `capacity_per_instance`) must be what it was.
+    ///
+    /// # Errors
+    /// When a policy cannot be read; everything stays as it was.
+    pub async fn reconfigure(&self, autoscaler: Autoscaler) -> Result<(), BadSchedule> {
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask::Reconfigure(Box::new(autoscaler), reply);
+        match self.asks.send(ask).await {
+            Ok(()) => answer.await.unwrap_or(Ok(())),
+            // A driver that is gone needs no new words.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// No further reservation, and nothing is made to stand idle any more; what waits is still served.
+    pub async fn close(&self) {
+        // A driver that is gone is closed.
+        let _ = self.asks.send(Ask::Close).await;
     }
 
     /// Stops for good: no further reservation; waiting jobs are refused; removals already decided are carried out as

@@ -19,9 +19,13 @@ use crate::fleet::group::{InstanceId, InstanceState};
 use crate::fleet::instance::{Cause, Instance, Phase, RemovalReason};
 
 mod entry;
+mod generation;
+mod pulse;
 
 pub use entry::{Counts, Entry, Shape};
 use entry::{PlaceKey, Share, Slot, count};
+use pulse::Pulse;
+pub use pulse::Serve;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReservationId(pub u64);
@@ -50,6 +54,11 @@ pub struct Ledger {
     idle: BTreeSet<(Instant, InstanceId)>,
     doomed: BTreeMap<InstanceId, RemovalReason>,
     down: BTreeSet<(Instant, InstanceId)>,
+    checks: BTreeSet<(Instant, InstanceId)>,
+    booting: BTreeSet<(Instant, InstanceId)>,
+    outdated: BTreeSet<(bool, InstanceId)>,
+    generation: Option<String>,
+    generation_since: Option<Instant>,
     next_id: u64,
 }
 
@@ -67,12 +76,39 @@ impl Ledger {
             idle: BTreeSet::new(),
             doomed: BTreeMap::new(),
             down: BTreeSet::new(),
+            checks: BTreeSet::new(),
+            booting: BTreeSet::new(),
+            outdated: BTreeSet::new(),
+            generation: None,
+            generation_since: None,
             next_id: 1,
         }
     }
 
     pub fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// The number of jobs that an instance may serve, for those that stand too.
+    pub fn set_max_use_count(&mut self, max_use_count: u32, now: Instant) {
+        if max_use_count == self.shape.max_use_count {
+            return;
+        }
+        let before = self.shape;
+        self.shape.max_use_count = max_use_count;
+        let all: Vec<InstanceId> = self.fleet.keys().cloned().collect();
+        for id in all {
+            let Some(entry) = self.fleet.get(&id) else {
+                continue;
+            };
+            let (old, new) = (Share::of(before, entry), Share::of(self.shape, entry));
+            let spent = self.shape.uses_left(entry.instance.use_count()) == 0;
+            self.apply(old, false);
+            self.apply(new, true);
+            if spent {
+                self.doom(&id, RemovalReason::MaxUseCount, now);
+            }
+        }
     }
 
     pub fn counts(&self) -> &Counts {
@@ -204,6 +240,7 @@ impl Ledger {
             }
             if entry.instance.jobs() == 0 {
                 entry.idle_since = Some(now);
+                entry.pulse = Pulse::Proved(now);
             }
         });
         Some((id, slot))
@@ -259,6 +296,7 @@ impl Ledger {
             let moved = entry.instance.become_(to).is_ok();
             if moved && to == Phase::Ready {
                 entry.idle_since = Some(now);
+                entry.pulse = Pulse::Proved(now);
             }
             moved
         })
@@ -300,6 +338,19 @@ impl Ledger {
                 return Some(since + patience);
             }
             self.doom(&id, RemovalReason::ConnectionLost, now);
+        }
+        None
+    }
+
+    /// Dooms what has been listed for `patience` and never ran; answers when to look again.
+    pub fn doom_stuck(&mut self, patience: Duration, now: Instant) -> Option<Instant> {
+        while let Some((since, id)) = self.booting.first().cloned() {
+            if now < since + patience {
+                return Some(since + patience);
+            }
+            let state = self.entry(&id).map(|entry| entry.instance.cloud);
+            let state = state.unwrap_or(InstanceState::Unknown);
+            self.doom(&id, RemovalReason::NeverRan(state), now);
         }
         None
     }
@@ -425,17 +476,7 @@ impl Ledger {
 
     fn insert(&mut self, instance: Instance) {
         let id = instance.id().clone();
-        let slots = vec![Slot::Closed; self.shape.capacity_per_instance as usize];
-        let entry = Entry {
-            instance,
-            slots,
-            idle_since: None,
-            doomed: None,
-            leaving: false,
-            settled: false,
-            down_since: None,
-            missing: false,
-        };
+        let entry = Entry::new(instance, self.shape.capacity_per_instance);
         self.gone(&id);
         let share = Share::of(self.shape, &entry);
         self.apply(share, true);
@@ -466,9 +507,15 @@ impl Ledger {
         bump(&mut counts.live, u32::from(share.live));
         bump(&mut counts.extra, u32::from(share.extra));
         bump(&mut counts.instances, 1);
+        bump(&mut counts.requested, u32::from(share.requested));
+        bump(&mut counts.serving, u32::from(share.serving));
+        bump(&mut counts.asked, u32::from(share.asked));
         index(&mut self.open, share.place, add);
         index(&mut self.idle, share.idle, add);
         index(&mut self.down, share.down, add);
+        index(&mut self.checks, share.check, add);
+        index(&mut self.booting, share.booting, add);
+        index(&mut self.outdated, share.outdated, add);
         if let Some((id, reason)) = share.doomed {
             if add {
                 self.doomed.insert(id, reason);

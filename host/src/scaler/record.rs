@@ -53,13 +53,13 @@ impl Record {
         }
     }
 
-    /// An absent record, and one of another format, is an empty one.
-    pub fn read(store: &Store, key: &str) -> Result<Self, StoreProblem> {
-        let Some(bytes) = store.read_plain(KIND, key)? else {
+    /// By the group's ID, because instances are of a group, whichever runner uses it. An absent record, and one of another format, is an empty one.
+    pub fn read(store: &Store, group: &str) -> Result<Self, StoreProblem> {
+        let Some(bytes) = store.read_plain(KIND, group)? else {
             return Ok(Self::default());
         };
         let record: Self = serde_json::from_slice(&bytes)
-            .map_err(|e| StoreProblem(format!("record {KIND}/{key} cannot be read: {e}")))?;
+            .map_err(|e| StoreProblem(format!("record {KIND}/{group} cannot be read: {e}")))?;
         Ok(if record.version == VERSION {
             record
         } else {
@@ -67,9 +67,9 @@ impl Record {
         })
     }
 
-    pub fn write(&self, store: &Store, key: &str) -> Result<(), StoreProblem> {
+    pub fn write(&self, store: &Store, group: &str) -> Result<(), StoreProblem> {
         let bytes = serde_json::to_vec(self)
-            .map_err(|e| StoreProblem(format!("record {KIND}/{key} cannot be made: {e}")))?;
-        store.write_plain(KIND, key, &bytes)
+            .map_err(|e| StoreProblem(format!("record {KIND}/{group} cannot be made: {e}")))?;
+        store.write_plain(KIND, group, &bytes)
     }
 }

@@ -29,6 +29,7 @@ struct Task {
 /// One listed instance.
 pub(super) struct Seen<M> {
     state: InstanceState,
+    generation: Option<String>,
     memo: watch::Sender<String>,
     last_listed: u64,
     misses: u32,
@@ -44,6 +45,7 @@ impl<M> Seen<M> {
     fn new(listed: &Listed, number: u64) -> Self {
         Self {
             state: listed.state,
+            generation: None,
             memo: watch::Sender::new(listed.memo.clone()),
             last_listed: number,
             misses: 0,
@@ -130,6 +132,7 @@ pub(super) struct Change<M> {
     pub(super) missing: Vec<(InstanceId, bool)>,
     pub(super) changed: Vec<(InstanceId, InstanceState)>,
     pub(super) appeared: Vec<(InstanceId, InstanceState)>,
+    pub(super) generations: Vec<(InstanceId, String)>,
     pub(super) ended: Vec<(Arc<M>, String)>,
 }
 
@@ -156,6 +159,13 @@ impl<M> Census<M> {
         self.seen.get_mut(id)
     }
 
+    /// A ready instance's machine, and its memo.
+    pub(super) fn machine(&self, id: &InstanceId) -> Option<(watch::Receiver<String>, Arc<M>)> {
+        let seen = self.seen.get(id)?;
+        let machine = Arc::clone(seen.machine.as_ref()?);
+        Some((seen.memo.subscribe(), machine))
+    }
+
     pub(super) fn machines(&mut self) -> Vec<Arc<M>> {
         let machines = self.seen.values_mut().filter_map(|s| s.machine.take());
         machines.collect()
@@ -173,6 +183,7 @@ impl<M> Census<M> {
             missing: Vec::new(),
             changed: Vec::new(),
             appeared: Vec::new(),
+            generations: Vec::new(),
             ended: Vec::new(),
         };
         self.unsettled = false;
@@ -182,11 +193,13 @@ impl<M> Census<M> {
                 None if one.state == InstanceState::Deleted => {}
                 None => {
                     change.appeared.push((one.id.clone(), one.state));
-                    let seen = Seen::new(&one, number);
+                    let mut seen = Seen::new(&one, number);
+                    change.note_generation(&one, &mut seen);
                     self.seen.insert(one.id, seen);
                 }
                 Some(seen) => {
                     seen.last_listed = number;
+                    change.note_generation(&one, seen);
                     if std::mem::take(&mut seen.misses) > 0 {
                         change.missing.push((one.id.clone(), false));
                     }
@@ -347,6 +360,17 @@ impl<M> Seen<M> {
 }
 
 impl<M> Change<M> {
+    /// A provider that stops telling it takes nothing back.
+    fn note_generation(&mut self, listed: &Listed, seen: &mut Seen<M>) {
+        if let Some(generation) = &listed.generation
+            && seen.generation.as_ref() != Some(generation)
+        {
+            seen.generation = Some(generation.clone());
+            self.generations
+                .push((listed.id.clone(), generation.clone()));
+        }
+    }
+
     fn note(&mut self, listed: &Listed, seen: &mut Seen<M>) {
         let id = listed.id.clone();
         if has_ended(listed.state) {

@@ -29,6 +29,7 @@ fn ledger(capacity_per_instance: u32, max_use_count: u32) -> Ledger {
     let mut ledger = Ledger::new(Shape {
         capacity_per_instance,
         max_use_count,
+        heartbeats: true,
     });
     ledger.started(Some(0));
     ledger

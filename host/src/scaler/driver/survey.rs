@@ -62,6 +62,7 @@ impl<P: Preparation> Driver<P> {
                 warn!(instance = %id, %why, "instance of unknown history cannot be looked at; it is removed");
                 self.not_requested(&id, now);
             }
+            Report::Checked(id, alive) => self.checked(&id, alive, now),
             Report::Granted => {
                 self.reading.granted();
                 self.growing.granted();
@@ -69,10 +70,27 @@ impl<P: Preparation> Driver<P> {
         }
     }
 
+    fn checked(&mut self, id: &InstanceId, alive: Result<(), String>, now: Instant) {
+        let threshold = self.autoscaler.failure_threshold.max(1);
+        let problem = alive.as_ref().err().cloned();
+        let given_up = self.ledger.checked(id, alive, threshold, now);
+        if let Some(problem) = problem {
+            warn!(instance = %id, problem, given_up, "instance does not answer");
+            self.order(Order::Update);
+        }
+    }
+
     fn group_opened(&mut self, group: Group) {
         self.reading.succeeded();
         info!(group = %group.id, max_size = group.max_size, "instance group opened");
         warn_of(&group.notices);
+        if self.adopt && !self.surveyed {
+            let left = Record::read(&self.store, &group.id).unwrap_or_else(|problem| {
+                warn!(%problem, "record of the fleet could not be read; everything found is of unknown history");
+                Record::default()
+            });
+            self.left = Some(left);
+        }
         self.opened = Some(group);
     }
 
@@ -190,9 +208,18 @@ impl<P: Preparation> Driver<P> {
         for (id, state) in survey.changed {
             self.state_changed(&id, state, now);
         }
+        if self.ledger.set_generation(survey.generation.clone(), now) {
+            info!(
+                generation = survey.generation,
+                "the group makes its instances from something newer; older ones are replaced"
+            );
+        }
         let left = self.left.take();
         for (id, state) in survey.appeared {
             self.appeared(id, state, left.as_ref(), now);
+        }
+        for (id, generation) in survey.generations {
+            self.ledger.set_instance_generation(&id, generation);
         }
         if !self.surveyed {
             self.surveyed = true;

@@ -8,8 +8,10 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::config::usable;
 use crate::fleet::group::{CallFailure, Problem, ProblemKind};
+use crate::scaler::status::{Health, NoCapacity};
 
 mod cloud;
+mod upkeep;
 mod verdicts;
 
 use cloud::{Cloud, FakeGroup, Preparing};
@@ -79,8 +81,8 @@ fn start(group: Arc<FakeGroup>, store: Store, autoscaler: Autoscaler) -> House {
         preparation: preparation.clone(),
         autoscaler,
         store: store.clone(),
-        key: "https://gitlab.example|1".into(),
         adopt: true,
+        heartbeats: true,
     })
     .unwrap();
     House {

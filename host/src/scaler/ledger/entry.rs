@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::time::Instant;
 
 use super::AcquisitionId;
+use super::pulse::Pulse;
 use crate::fleet::group::InstanceId;
 use crate::fleet::instance::{Cause, Instance, Phase, RemovalReason};
 
@@ -30,9 +31,30 @@ pub struct Entry {
     pub(super) down_since: Option<Instant>,
     /// The last snapshot did not list it.
     pub(super) missing: bool,
+    pub(super) pulse: Pulse,
+    /// What it was made from, where the provider says.
+    pub(super) generation: Option<String>,
+    /// The group makes new ones from something else.
+    pub(super) outdated: bool,
 }
 
 impl Entry {
+    pub(super) fn new(instance: Instance, slots: u32) -> Self {
+        Self {
+            pulse: Pulse::Proved(instance.first_seen()),
+            instance,
+            slots: vec![Slot::Closed; slots as usize],
+            idle_since: None,
+            doomed: None,
+            leaving: false,
+            settled: false,
+            down_since: None,
+            missing: false,
+            generation: None,
+            outdated: false,
+        }
+    }
+
     pub fn is_doomed(&self) -> bool {
         self.doomed.is_some()
     }
@@ -59,6 +81,12 @@ pub struct Counts {
     pub extra: u32,
     /// Everything that exists in the cloud, the leaving ones included.
     pub instances: u32,
+    /// Instances that were requested, the leaving ones included.
+    pub requested: u32,
+    /// Of them, ready or in use and not to go.
+    pub serving: u32,
+    /// Idle instances that are being asked whether they still answer.
+    pub asked: u32,
 }
 
 impl Counts {
@@ -81,6 +109,15 @@ pub(super) struct Share {
     pub(super) idle: Option<(Instant, InstanceId)>,
     pub(super) doomed: Option<(InstanceId, RemovalReason)>,
     pub(super) down: Option<(Instant, InstanceId)>,
+    pub(super) requested: bool,
+    pub(super) serving: bool,
+    pub(super) asked: bool,
+    /// When it is to be asked whether it still answers.
+    pub(super) check: Option<(Instant, InstanceId)>,
+    /// Outdated and in service; busy ones after idle ones.
+    pub(super) outdated: Option<(bool, InstanceId)>,
+    /// Since when it is listed and not running.
+    pub(super) booting: Option<(Instant, InstanceId)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +126,8 @@ pub struct Shape {
     pub capacity_per_instance: u32,
     /// 0 is unlimited.
     pub max_use_count: u32,
+    /// Whether idle instances are asked now and then whether they still answer.
+    pub heartbeats: bool,
 }
 
 impl Shape {
@@ -120,7 +159,9 @@ impl Share {
                 && !doomed
                 && !entry.missing
                 && instance.cause() == Cause::Requested);
-        let available = if serves { open.min(uses) } else { 0 };
+        let proved = entry.pulse.is_proved();
+        let available = if serves && proved { open.min(uses) } else { 0 };
+        let idle = serves && phase == Phase::Ready;
         let since = entry.idle_since.unwrap_or(instance.first_seen());
         let requested = instance.cause() == Cause::Requested;
         let removable = instance.jobs() == 0 && phase != Phase::Removing;
@@ -134,7 +175,7 @@ impl Share {
             place: (available > 0).then(|| (Reverse(instance.jobs()), Reverse(since), id.clone())),
             idle: entry
                 .idle_since
-                .filter(|_| phase == Phase::Ready && serves)
+                .filter(|_| idle)
                 .map(|since| (since, id.clone())),
             doomed: entry
                 .doomed
@@ -145,6 +186,18 @@ impl Share {
                 .down_since
                 .filter(|_| serves)
                 .map(|since| (since, id.clone())),
+            requested,
+            serving: requested && serves,
+            asked: idle && matches!(entry.pulse, Pulse::Asked { .. }),
+            check: entry
+                .pulse
+                .due()
+                .filter(|_| idle && entry.down_since.is_none())
+                .map(|at| (at, id.clone())),
+            outdated: (entry.outdated && requested && serves && uses > 0)
+                .then(|| (!idle, id.clone())),
+            booting: (phase == Phase::Listed && !doomed)
+                .then(|| (instance.first_seen(), id.clone())),
         }
     }
 }

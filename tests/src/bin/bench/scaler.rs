@@ -49,6 +49,7 @@ impl Group {
         let mut ledger = Ledger::new(Shape {
             capacity_per_instance: 1,
             max_use_count: 0,
+            heartbeats: true,
         });
         let began = Instant::now();
         ledger.started(Some(0));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use tokio::time::sleep;
@@ -27,6 +27,13 @@ pub(super) struct Cloud {
     pub(super) increase_fails: Vec<CallFailure>,
     /// Whether a failing increase takes effect all the same.
     pub(super) acts_anyway: bool,
+    /// New instances are listed as creating and stay so.
+    pub(super) stuck: bool,
+    /// What new instances are made from, and what each was made from.
+    pub(super) generation: Option<String>,
+    pub(super) made_from: BTreeMap<InstanceId, String>,
+    /// The next update panics.
+    pub(super) update_panics: bool,
 }
 
 pub(super) struct FakeGroup {
@@ -39,12 +46,19 @@ impl Cloud {
         let live = self
             .instances
             .values()
-            .filter(|s| **s == InstanceState::Running)
+            .filter(|s| matches!(s, InstanceState::Running | InstanceState::Creating))
             .count();
         for _ in live..self.target as usize {
             self.next += 1;
             let id = InstanceId(format!("i-{:04}", self.next));
-            self.instances.insert(id, InstanceState::Running);
+            if let Some(generation) = &self.generation {
+                self.made_from.insert(id.clone(), generation.clone());
+            }
+            let state = match self.stuck {
+                true => InstanceState::Creating,
+                false => InstanceState::Running,
+            };
+            self.instances.insert(id, state);
         }
         self.most = self.most.max(self.instances.len());
     }
@@ -73,13 +87,16 @@ impl InstanceGroup for FakeGroup {
 
     async fn update(&self) -> Result<Snapshot, CallFailure> {
         sleep(SECOND / 10).await;
+        if std::mem::take(&mut self.cloud().update_panics) {
+            panic!("on purpose");
+        }
         let mut cloud = self.cloud();
         let listed = |(id, state): (&InstanceId, &InstanceState)| Listed {
             id: id.clone(),
             state: *state,
             created_at: None,
             pool: None,
-            generation: None,
+            generation: cloud.made_from.get(id).cloned(),
             interruption: None,
             reason: None,
             request: None,
@@ -96,6 +113,7 @@ impl InstanceGroup for FakeGroup {
         Ok(Snapshot {
             instances,
             target,
+            generation: cloud.generation.clone(),
             ..Snapshot::default()
         })
     }
@@ -129,7 +147,7 @@ impl InstanceGroup for FakeGroup {
                     .instances
                     .insert(of.id.clone(), InstanceState::Deleting)
                 {
-                    Some(InstanceState::Running) => {
+                    Some(InstanceState::Running | InstanceState::Creating) => {
                         cloud.target -= 1;
                         cloud.decreased.push(of.id);
                         Removal::Accepted
@@ -161,6 +179,8 @@ pub(super) struct Fake {
     pub(super) up: AtomicBool,
     pub(super) gone: Mutex<Option<String>>,
     pub(super) changes: watch::Sender<u64>,
+    silent: Arc<AtomicBool>,
+    asked: Arc<AtomicU32>,
 }
 
 #[async_trait]
@@ -178,7 +198,11 @@ impl Machine for Fake {
     }
 
     async fn heartbeat(&self) -> Result<(), String> {
-        Ok(())
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        match self.silent.load(Ordering::SeqCst) {
+            true => Err("Docker did not answer".into()),
+            false => Ok(()),
+        }
     }
 
     async fn close(&self) {}
@@ -188,6 +212,10 @@ impl Machine for Fake {
 pub(super) struct Preparing {
     pub(super) foreign: AtomicBool,
     pub(super) broken: AtomicBool,
+    /// Whether machines made from now on answer no heartbeat.
+    pub(super) silent: Mutex<Arc<AtomicBool>>,
+    /// Heartbeats of all machines.
+    pub(super) asked: Arc<AtomicU32>,
 }
 
 #[async_trait]
@@ -208,6 +236,8 @@ impl Preparation for Preparing {
             up: AtomicBool::new(true),
             gone: Mutex::new(None),
             changes: watch::Sender::new(0),
+            silent: self.silent.lock().unwrap().clone(),
+            asked: self.asked.clone(),
         }))
     }
 
