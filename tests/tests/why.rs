@@ -8,25 +8,39 @@ use fleetling_lab::{Job, JobId, Lab};
 const MINUTE: Duration = Duration::from_secs(60);
 const SECRET: &str = "correct-horse-battery";
 
-/// What one run of `fleetling` said, and whether it succeeded.
-async fn fleetling(lab: &Lab, arguments: &[&str]) -> Result<(String, bool)> {
+/// One run of `fleetling` that succeeds or not, and says all of `pieces` in order.
+async fn fleetling(
+    lab: &Lab,
+    arguments: &[&str],
+    succeeds: bool,
+    pieces: &[&str],
+) -> Result<String> {
     let mut command = lab.command(arguments)?;
     let status = command.ended(MINUTE).await?;
-    // Its last lines may come after its end.
-    let said = || Some(command.said()).filter(|said| !said.is_empty());
-    let said = lab.journal.until("an answer", MINUTE, said).await?;
-    Ok((said, status.success()))
+    ensure!(status.success() == succeeds, "{status}: {}", command.said());
+    // Its last lines may be read after its end.
+    let all = || has(&command.said(), pieces).then(|| command.said());
+    let said = lab
+        .journal
+        .until("all of the answer", MINUTE / 4, all)
+        .await;
+    said.with_context(|| {
+        format!(
+            "it said:\n{}\nof which not all of {pieces:?}",
+            command.said()
+        )
+    })
 }
 
-fn has(text: &str, pieces: &[&str]) -> Result<()> {
+fn has(text: &str, pieces: &[&str]) -> bool {
     let mut rest = text;
-    for piece in pieces {
-        let at = rest
-            .find(piece)
-            .with_context(|| format!("no {piece:?} in its place in:\n{text}"))?;
-        rest = &rest[at + piece.len()..];
-    }
-    Ok(())
+    pieces.iter().all(|piece| match rest.find(piece) {
+        Some(at) => {
+            rest = &rest[at + piece.len()..];
+            true
+        }
+        None => false,
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,10 +74,19 @@ async fn status_tells_the_present_and_why_tells_the_past_of_a_manager_that_was_k
     let config = lab.home().join("config.toml");
     let config = config.to_string_lossy();
 
-    let (shown, found) = fleetling(&lab, &["status", "--config", &config]).await?;
-    ensure!(found, "{shown}");
-    has(&shown, &["is running", "1 in use", "jobs wait for a slot"])?;
-    has(&shown, &["INSTANCE", &instance, "in use", &id])?;
+    let status = ["status", "--config", &config];
+    let shown = [
+        "is running",
+        "1 in use",
+        "jobs wait for a slot",
+        "INSTANCE",
+        &instance,
+        "in use",
+        &id,
+        "JOB",
+        &instance,
+    ];
+    fleetling(&lab, &status, true, &shown).await?;
     the_scrape_is_gitlab_runners(&format!("http://{free}/metrics")).await?;
 
     let script = "for c in $(docker ps -q); do docker exec $c touch /tmp/go || true; done";
@@ -78,35 +101,28 @@ async fn status_tells_the_present_and_why_tells_the_past_of_a_manager_that_was_k
         .filter(|line| line.to_string().contains("max_instances"));
     ensure!(full.count() == 1, "said more than once: {}", manager.said());
     // One turn of the journal's task is long past when the next status is answered.
-    fleetling(&lab, &["status", "--config", &config]).await?;
+    fleetling(&lab, &status, true, &["is running"]).await?;
     manager.kill().await?;
 
-    let (told, found) = fleetling(&lab, &["why", "job", &id, "--config", &config]).await?;
-    ensure!(found, "{told}");
-    has(
-        &told,
-        &[
-            "received from GitLab",
-            "decided to ask for 1 more: jobs wait for a slot",
-            "listed by the cloud (requested)",
-            &format!("job {id} got slot 0 of {instance}"),
-            "ended after",
-            "success",
-            &format!("decided to remove {instance}: max_use_count reached"),
-            &format!("{instance} gone"),
-        ],
-    )?;
-    let ago = [
-        "why", "instance", &instance, "--at", "-1s", "--format", "json",
+    let why = ["why", "job", &id, "--config", &config];
+    let story = [
+        "received from GitLab",
+        "decided to ask for 1 more: jobs wait for a slot",
+        "listed by the cloud (requested)",
+        &format!("job {id} got slot 0 of {instance}"),
+        "ended after",
+        "success",
+        &format!("decided to remove {instance}: max_use_count reached"),
+        &format!("{instance} gone"),
     ];
-    let (told, found) = fleetling(&lab, &[&ago[..], &["--config", &config]].concat()).await?;
-    ensure!(found, "{told}");
-    let told: serde_json::Value = serde_json::from_str(&told).context(told)?;
-    let then = &told["stories"][0]["then"];
-    ensure!(
-        then["state"].as_str() == Some(&format!("{instance} gone")),
-        "{then}"
-    );
+    let told = fleetling(&lab, &why, true, &story).await?;
+    ensure!(!told.contains("torn"), "{told}");
+    let then = [
+        "why", "instance", &instance, "--at", "-1ms", "--format", "json",
+    ];
+    let state = format!("\"state\": \"{instance} gone\"");
+    let arguments = [&then[..], &["--config", &config]].concat();
+    fleetling(&lab, &arguments, true, &[&state]).await?;
     unknown_and_unreachable_say_what_next(&lab, &config).await?;
     nothing_secret_is_kept(&lab, job)?;
     lab.was_correct()
@@ -114,19 +130,15 @@ async fn status_tells_the_present_and_why_tells_the_past_of_a_manager_that_was_k
 
 async fn unknown_and_unreachable_say_what_next(lab: &Lab, config: &str) -> Result<()> {
     let unknown = ["why", "job", "99999999", "--config", config];
-    let (told, found) = fleetling(lab, &unknown).await?;
-    ensure!(!found, "{told}");
-    has(
-        &told,
-        &[
-            "job 99999999 is not in the journal",
-            "which covers",
-            "next:",
-        ],
-    )?;
-    let (told, found) = fleetling(lab, &["status", "--config", config]).await?;
-    ensure!(!found, "{told}");
-    has(&told, &["no manager answers at", "next:"])
+    let told = [
+        "job 99999999 is not in the journal",
+        "which covers",
+        "next:",
+    ];
+    fleetling(lab, &unknown, false, &told).await?;
+    let told = ["no manager answers at", "next:"];
+    fleetling(lab, &["status", "--config", config], false, &told).await?;
+    Ok(())
 }
 
 fn nothing_secret_is_kept(lab: &Lab, job: JobId) -> Result<()> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::monitor::Teller;
+use super::teller::Teller;
 use crate::fleet::group::InstanceId;
 use crate::fleet::instance::Cause;
 use crate::observe::journal::{Asked, Event, Numbers};

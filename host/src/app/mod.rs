@@ -22,6 +22,7 @@ mod reload;
 mod run;
 mod runner;
 mod shutdown;
+mod teller;
 
 pub use explain::{Look, status, why};
 pub use look::{list, plugins, verify};

@@ -63,7 +63,6 @@ pub enum Event {
         text: String,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         instances: Vec<String>,
-        #[serde(flatten)]
         numbers: Numbers,
     },
     InstancesRequested {
@@ -143,7 +142,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retired: Option<String>,
     },
-    /// Written by a newer version.
+    /// Written by another version.
     #[serde(other)]
     Unknown,
 }

@@ -160,6 +160,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use crate::observe::journal::Numbers;
     use crate::store::journal::read;
 
     fn entry(job: u64) -> Entry {
@@ -187,6 +188,27 @@ mod tests {
         assert_eq!(read, entries);
     }
 
+    #[test]
+    fn a_decision_is_read_as_it_was_written() {
+        let numbers = Numbers {
+            instances: 3,
+            max_instances: None,
+            ..Numbers::default()
+        };
+        for instances in [vec![], vec!["i-1".to_owned(), "i-2".to_owned()]] {
+            let event = Event::Decided {
+                decision: "remove".into(),
+                reason: "idle_too_long".into(),
+                text: "remove".into(),
+                instances,
+                numbers,
+            };
+            let entry = Entry::new(Timestamp::now(), "x", None, event);
+            let line = serde_json::to_string(&entry).unwrap();
+            assert_eq!(serde_json::from_str::<Entry>(&line).unwrap(), entry);
+        }
+    }
+
     #[tokio::test]
     async fn a_flood_never_waits_and_what_is_lost_is_said() {
         let state = tempfile::tempdir().unwrap();
@@ -209,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_a_newer_version_can_be_read() {
+    fn an_entry_of_another_version_can_be_read() {
         let line =
             r#"{"at":"2026-11-25T10:00:00Z","runner":"x","event":"instance_dreamt","of":"sheep"}"#;
         let entry: Entry = serde_json::from_str(line).unwrap();

@@ -136,7 +136,7 @@ pub(super) fn sentence(event: &Event) -> String {
             Some(why) => format!("job {job} left {instance}, which is not used again: {why}"),
             None => format!("job {job} left {instance}"),
         },
-        Event::Unknown => "something that a newer version wrote".to_owned(),
+        Event::Unknown => "something that another version wrote".to_owned(),
     }
 }
 
