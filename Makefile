@@ -52,10 +52,10 @@ helper:
 	@RUSTFLAGS='-C target-feature=+crt-static' cargo build --quiet -p fleetling-helper --profile helper --target $(STATIC)
 	@install -m 755 target/$(STATIC)/helper/fleetling-helper $(SHARE)/helper-x86_64
 
-# Built under Debian's name for the architecture, installed under the kernel's.
-helper-image:
+# With the helper in it. Built under Debian's name for the architecture, installed under the kernel's.
+helper-image: helper
 	@echo '==> the helper image'
-	@host/helper/image/build.sh target/helper-image
+	@host/helper/image/build.sh target/helper-image $(SHARE)/helper-x86_64
 	@for part in tar.gz id; do install -m 644 target/helper-image/helper-image-amd64.$$part $(SHARE)/helper-image-x86_64.$$part; done
 
 # Idempotent; a second run needs no network.

@@ -191,7 +191,7 @@ pub enum ConfigCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
-    /// Print the plugins that were found, where, and with which digest
+    /// Print the plugins that were found, where, with which digest, and whether they would be loaded
     List,
 }
 

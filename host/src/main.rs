@@ -74,7 +74,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             })
         }
         Command::Plugin(PluginCommand::List) => {
-            print(app::plugins(&common.plugin_dirs, &config_path(&common)?)?.as_bytes())
+            let config = config_path(&common)?;
+            let listed = runtime()?.block_on(app::plugins(&common.plugin_dirs, &config))?;
+            print(listed.as_bytes())
         }
         Command::Completion { shell } => print(&cli::completion(shell)),
     }

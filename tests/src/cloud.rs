@@ -25,7 +25,8 @@ use crate::journal::{Fact, Journal};
 pub const GROUP: &str = "my-docker-asg";
 
 /// What the instances must follow.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Happening {
     Launched {
         id: String,
@@ -50,7 +51,7 @@ pub struct Group {
 }
 
 /// How a client reaches the cloud.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Access {
     pub endpoint: String,
     pub region: String,
@@ -71,24 +72,7 @@ pub struct Cloud {
 #[derive(Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Line {
-    Ready {
-        endpoint: String,
-        region: String,
-        access_key: String,
-        secret_key: String,
-    },
-    Launched {
-        id: String,
-        address: Ipv4Addr,
-    },
-    Ended {
-        id: String,
-    },
-    Key {
-        id: String,
-        user: String,
-        key: String,
-    },
+    Ready(Access),
     Request {
         action: String,
         parameters: Value,
@@ -99,6 +83,8 @@ enum Line {
         ok: bool,
         answer: Value,
     },
+    #[serde(untagged)]
+    Happening(Happening),
 }
 
 impl Cloud {
@@ -131,19 +117,8 @@ impl Cloud {
 
         let first = tokio::time::timeout(Duration::from_secs(90), async {
             while let Some(line) = lines.next_line().await? {
-                if let Line::Ready {
-                    endpoint,
-                    region,
-                    access_key,
-                    secret_key,
-                } = serde_json::from_str(&line)?
-                {
-                    return Ok(Access {
-                        endpoint,
-                        region,
-                        access_key,
-                        secret_key,
-                    });
+                if let Line::Ready(access) = serde_json::from_str(&line)? {
+                    return Ok(access);
                 }
             }
             bail!("moto ended before it was ready")
@@ -223,19 +198,8 @@ async fn read(
             continue;
         };
         let happening = match line {
-            Line::Ready { .. } => continue,
-            Line::Launched { id, address } => {
-                journal.record(Fact::InstanceLaunched(id.clone()));
-                Happening::Launched { id, address }
-            }
-            Line::Ended { id } => {
-                journal.record(Fact::InstanceEnded(id.clone()));
-                Happening::Ended { id }
-            }
-            Line::Key { id, user, key } => {
-                journal.record(Fact::KeyAuthorised(id.clone()));
-                Happening::Key { id, user, key }
-            }
+            Line::Happening(happening) => happening,
+            Line::Ready(_) => continue,
             Line::Request {
                 action,
                 parameters,
@@ -265,6 +229,11 @@ async fn read(
                 continue;
             }
         };
+        journal.record(match &happening {
+            Happening::Launched { id, .. } => Fact::InstanceLaunched(id.clone()),
+            Happening::Ended { id } => Fact::InstanceEnded(id.clone()),
+            Happening::Key { id, .. } => Fact::KeyAuthorised(id.clone()),
+        });
         if happenings.send(happening).is_err() {
             return;
         }

@@ -250,9 +250,24 @@ impl Instances {
         docker(&["kill", &self.site.container(id)]).await.map(drop)
     }
 
+    /// The network swallows every packet to and from the instance and its containers: nothing answers, nobody hangs up.
+    /// The rules live in the instance's own network namespace and end with it.
+    pub async fn swallow_packets(&self, id: &str) -> Result<()> {
+        let drop =
+            "for chain in INPUT OUTPUT FORWARD; do iptables -I $chain -j DROP || exit 1; done";
+        self.exec(id, drop).await.map(std::mem::drop)
+    }
+
     /// Runs a command on the instance as root and returns what it prints.
     pub async fn exec(&self, id: &str, script: &str) -> Result<String> {
         docker(&["exec", &self.site.container(id), "sh", "-c", script]).await
+    }
+
+    /// Asks a shell condition on the instance until it holds.
+    pub async fn until(&self, id: &str, condition: &str, within: Duration) -> Result<()> {
+        let holds = async { while self.exec(id, condition).await.is_err() {} };
+        let waited = tokio::time::timeout(within, holds).await;
+        waited.with_context(|| format!("on {id} in {} s never: {condition}", within.as_secs()))
     }
 
     /// Ends every SSH connection to the instance; sshd stays, so that they can be made again.

@@ -79,6 +79,11 @@ impl Lab {
         Manager::run(installation, &home, &self.run.dir.join("pids"), journal)
     }
 
+    /// Writes the files of a manager that runs.
+    pub fn rewrite(&self, configuration: &Configuration) -> Result<()> {
+        configuration.write(&self.home())
+    }
+
     /// Any command of the binary, with the manager's environment and no file written before.
     pub fn command(&self, arguments: &[&str]) -> Result<Manager> {
         let (home, pids) = (self.home(), self.run.dir.join("pids"));
@@ -104,6 +109,16 @@ impl Lab {
                 } if asked == action => Some((parameters, status)),
                 _ => None,
             })
+            .collect()
+    }
+
+    /// Instances removed through `decrease`: one by one, the group made smaller by each.
+    pub fn removed(&self) -> Vec<String> {
+        let asked = self.cloud_requests("TerminateInstanceInAutoScalingGroup");
+        let accepted = asked.iter().filter(|(_, status)| *status == 200);
+        accepted
+            .filter(|(asked, _)| asked["ShouldDecrementDesiredCapacity"] == "true")
+            .filter_map(|(asked, _)| asked["InstanceId"].as_str().map(str::to_owned))
             .collect()
     }
 

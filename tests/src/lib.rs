@@ -27,3 +27,4 @@ pub use installation::Installation;
 pub use journal::{Fact, Journal};
 pub use lab::Lab;
 pub use manager::{Configuration, Manager};
+pub use run::{Left, left_by};

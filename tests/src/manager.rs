@@ -205,6 +205,11 @@ impl Manager {
         self.signal(Signal::SIGTERM)
     }
 
+    /// SIGHUP: the configuration is read again.
+    pub fn reload(&self) -> Result<()> {
+        self.signal(Signal::SIGHUP)
+    }
+
     /// SIGKILL: nothing is told to anybody.
     pub async fn kill(mut self) -> Result<()> {
         self.signal(Signal::SIGKILL)?;

@@ -13,6 +13,8 @@ use rand::Rng;
 
 /// The label's name; its value is `<pid>-<start of that process>-<number>`.
 const LABEL: &str = "fleetling-lab.run";
+/// What Docker keeps of a run.
+const KINDS: [&str; 2] = ["container", "network"];
 
 pub(crate) struct Run {
     /// Name of the network, prefix of every container's name.
@@ -137,23 +139,75 @@ fn spawn_reaper(name: &str, dir: &Path, value: &str) -> Result<Child> {
 
 /// Removes what dead runs left; living ones are not touched.
 fn remove_leftovers() -> Result<()> {
-    let filter = format!("label={LABEL}");
-    let format = format!("{{{{.ID}}}} {{{{.Label \"{LABEL}\"}}}}");
-    for kind in ["container", "network"] {
-        let all: &[&str] = if kind == "container" { &["-a"] } else { &[] };
-        let list = [&[kind, "ls", "--filter", &filter, "--format", &format], all].concat();
-        for line in docker(&list)?.lines() {
-            let Some((id, value)) = line.split_once(' ') else {
-                continue;
-            };
-            if !is_alive(value) {
+    for kind in KINDS {
+        for (id, value) in labelled(kind)? {
+            if !is_alive(&value) {
                 let force: &[&str] = if kind == "container" { &["-fv"] } else { &[] };
                 // Somebody else may be clearing the same leftovers.
-                let _ = docker(&[&[kind, "rm"], force, &[id]].concat());
+                let _ = docker(&[&[kind, "rm"], force, &[&id]].concat());
             }
         }
     }
     Ok(())
+}
+
+/// Everything of one kind that any run made, with its run's value.
+fn labelled(kind: &str) -> Result<Vec<(String, String)>> {
+    let filter = format!("label={LABEL}");
+    let format = format!("{{{{.ID}}}} {{{{.Label \"{LABEL}\"}}}}");
+    let all: &[&str] = if kind == "container" { &["-a"] } else { &[] };
+    let listed = docker(&[&[kind, "ls", "--filter", &filter, "--format", &format], all].concat())?;
+    let pairs = listed.lines().filter_map(|line| line.split_once(' '));
+    Ok(pairs
+        .map(|(id, value)| (id.to_owned(), value.to_owned()))
+        .collect())
+}
+
+/// Something of a run that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    Container(String),
+    Network(String),
+    Folder(PathBuf),
+    Process { id: i32, command: String },
+}
+
+/// What is there of the labs that process `pid` began, itself included while it runs.
+pub fn left_by(pid: u32) -> Result<Vec<Left>> {
+    let its = format!("{pid}-");
+    let of_its_runs = |kind: &str| -> Result<Vec<String>> {
+        let all = labelled(kind)?.into_iter();
+        Ok(all
+            .filter_map(|(id, value)| value.starts_with(&its).then_some(id))
+            .collect())
+    };
+    let mut left: Vec<_> = of_its_runs("container")?
+        .into_iter()
+        .map(Left::Container)
+        .collect();
+    left.extend(of_its_runs("network")?.into_iter().map(Left::Network));
+    let runs = lab_dir().join("runs");
+    for entry in std::fs::read_dir(&runs)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&its) {
+            left.push(Left::Folder(entry.path()));
+        }
+    }
+    let folder = runs.join(&its).to_string_lossy().into_owned();
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Ok(id) = entry.file_name().to_string_lossy().parse() else {
+            continue;
+        };
+        // What cannot be read has ended meanwhile.
+        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        let group = stat(&entry.file_name().to_string_lossy(), 2);
+        if command.contains(&folder) || group == Some(u64::from(pid)) {
+            left.push(Left::Process { id, command });
+        }
+    }
+    Ok(left)
 }
 
 fn is_alive(value: &str) -> bool {
@@ -165,7 +219,12 @@ fn is_alive(value: &str) -> bool {
 
 /// When a process started, in the kernel's ticks: with the id it names the process for good.
 fn started(pid: u32) -> Option<u64> {
+    stat(&pid.to_string(), 19)
+}
+
+/// A number of `/proc/<pid>/stat`, counted from the state, which is 0.
+fn stat(pid: &str, field: usize) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(19)?.parse().ok()
+    after_name.split_whitespace().nth(field)?.parse().ok()
 }

@@ -20,16 +20,20 @@ async fn refused(
     Ok((lab, manager))
 }
 
+/// It gives up by itself, and says by its status that it did not work.
+async fn ends_badly(manager: &mut Manager) -> Result<()> {
+    let status = manager.ended(SOON).await?;
+    ensure!(!status.success(), "{status}: {}", manager.said());
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_config_file() -> Result<()> {
     let lab = Lab::start().await?;
     let missing = lab.home().join("missing.toml");
     let missing = missing.to_string_lossy();
     let mut manager = lab.command(&["run", "--config", &missing])?;
-    ensure!(
-        !manager.ended(SOON).await?.success(),
-        "it ended well without a config file"
-    );
+    ends_badly(&mut manager).await?;
     let place = format!("looked for {missing}");
     let words = ["no configuration file", &place, "--config"];
     manager.says(&words, SOON).await.map(drop)
@@ -40,8 +44,7 @@ async fn a_toml_syntax_error_ends_the_start_and_names_the_line() -> Result<()> {
     let edit = |c: Configuration| c.replace("concurrent = 10", "concurrent = = 10");
     let words = ["config.toml:1:14: no TOML: extra `=`", "; mend this line"];
     let (_lab, mut manager) = refused(edit, &words).await?;
-    ensure!(!manager.ended(SOON).await?.success(), "{}", manager.said());
-    Ok(())
+    ends_badly(&mut manager).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +62,7 @@ async fn a_wrong_type_names_the_key() -> Result<()> {
         "; remove the quotes",
     ];
     let (_lab, mut manager) = refused(edit, &words).await?;
-    ensure!(!manager.ended(SOON).await?.success(), "{}", manager.said());
+    ends_badly(&mut manager).await?;
     manager
         .says(&["no [[runners]] entry that can work; next:"], SOON)
         .await
@@ -79,7 +82,7 @@ async fn a_missing_plugin_says_where_it_was_looked_for() -> Result<()> {
         "runner=\"instance autoscaler example\"",
     ];
     let (_lab, mut manager) = refused(edit, &words).await?;
-    ensure!(!manager.ended(SOON).await?.success(), "{}", manager.said());
+    ends_badly(&mut manager).await?;
     let times = manager.lines("was not loaded").len();
     ensure!(times == 1, "said {times} times:\n{}", manager.said());
     Ok(())
@@ -104,8 +107,7 @@ async fn a_native_plugin_on_the_path_is_refused_by_name() -> Result<()> {
         "put `fleeting-plugin-aws.wasm`",
     ];
     manager.says(&words, SOON).await?;
-    ensure!(!manager.ended(SOON).await?.success(), "{}", manager.said());
-    Ok(())
+    ends_badly(&mut manager).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,7 +167,7 @@ async fn two_runners_on_one_group_are_refused() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_does_not_exist_is_an_image_pull_failure() -> Result<()> {
     let lab = Lab::start().await?;
-    let _manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
+    let manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
     // By the registry's own name: behind a mirror's "no", Docker goes on to Docker Hub, which cannot be reached here.
     let image = format!("{}/nobody/has-this:latest", lab.registry());
     let id = lab
@@ -179,6 +181,9 @@ async fn an_image_that_does_not_exist_is_an_image_pull_failure() -> Result<()> {
         job.log()
     );
     ensure!(job.log().contains("nobody/has-this"), "{}", job.log());
+    // The operator reads the same reason as GitLab.
+    let words = ["job ended", &format!("job={}", id.0), "image_pull_failure"];
+    manager.says(&words, SOON).await?;
     lab.was_correct()
 }
 
@@ -238,7 +243,7 @@ async fn an_unwritable_state_directory_is_fatal_only_when_state_was_asked_for() 
         "drop enabled = true",
     ];
     let (_lab, mut manager) = refused(edit, &words).await?;
-    ensure!(!manager.ended(SOON).await?.success(), "{}", manager.said());
+    ends_badly(&mut manager).await?;
 
     let default = |mut c: Configuration| {
         c.config

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fleetling_lab::coordinator::{JobRecord, JobState};
@@ -162,11 +162,18 @@ async fn settled(lab: &Lab) -> Result<()> {
     lab.journal.until(awaited, 2 * MINUTE, settled).await
 }
 
-fn removals(lab: &Lab) -> Vec<String> {
-    let asked = lab.cloud_requests("TerminateInstanceInAutoScalingGroup");
-    let ids = asked.iter().filter(|(_, status)| *status == 200);
-    ids.filter_map(|(p, _)| p["InstanceId"].as_str().map(str::to_owned))
-        .collect()
+/// The group launches one in the place of one of two that were lost; the manager asks for no more and removes nothing.
+async fn replaced_once(lab: &Lab, asked_before: usize) -> Result<()> {
+    let three = || (lab.launched().len() == 3).then_some(());
+    lab.journal.until("one in its place", MINUTE, three).await?;
+    let more = || {
+        let (launched, removed) = (lab.launched(), lab.removed());
+        let resized = lab.cloud_requests("SetDesiredCapacity").len() - asked_before;
+        (launched.len() > 3 || lab.living().len() != 2 || !removed.is_empty() || resized > 0)
+            .then(|| format!("launched {launched:?}, removed {removed:?}, resized {resized} times"))
+    };
+    let what = "no further instance made or deleted";
+    lab.journal.holds(what, 30 * SECOND, more).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,31 +187,56 @@ async fn an_instance_terminated_in_the_cloud_fails_its_job_within_15_s_and_is_re
     lab.cloud.terminate(&instance).await?;
     let ended = lab.gitlab.ended(&[job.id], 15 * SECOND).await?.remove(0);
     lost(&ended, &instance, "the cloud")?;
+    replaced_once(&lab, asked).await?;
+    lab.was_correct()
+}
 
-    // The group launches one for it by itself; idle_count asks for no more than the one that idles.
-    let three = || (lab.launched().len() == 3).then_some(());
-    lab.journal.until("one in its place", MINUTE, three).await?;
-    let more = || {
-        let (launched, removed) = (lab.launched(), removals(&lab));
-        let resized = lab.cloud_requests("SetDesiredCapacity").len() - asked;
-        (launched.len() > 3 || lab.living().len() != 2 || !removed.is_empty() || resized > 0)
-            .then(|| format!("launched {launched:?}, removed {removed:?}, resized {resized} times"))
-    };
-    let what = "no further instance made or deleted";
-    lab.journal.holds(what, 30 * SECOND, more).await?;
+#[tokio::test(flavor = "multi_thread")]
+async fn two_jobs_on_an_instance_that_is_lost_both_fail_within_15_s_and_one_takes_its_place()
+-> Result<()> {
+    let lab = Lab::start().await?;
+    let configuration = lab.configuration().idle_count(2).max_instances(4);
+    let configuration = configuration
+        .replace("capacity_per_instance = 1", "capacity_per_instance = 2")
+        .replace("max_use_count = 1", "max_use_count = 0");
+    let _manager = lab.start_manager(&configuration)?;
+    // The fullest instance comes first, so the second job joins the first one.
+    let (one, instance) = running(&lab).await?;
+    let (two, other) = running(&lab).await?;
+    ensure!(instance == other, "they run on {instance} and {other}");
+    settled(&lab).await?;
+    let asked = lab.cloud_requests("SetDesiredCapacity").len();
+    lab.cloud.terminate(&instance).await?;
+    for ended in lab.gitlab.ended(&[one.id, two.id], 15 * SECOND).await? {
+        lost(&ended, &instance, "the cloud")?;
+    }
+    replaced_once(&lab, asked).await?;
+    lab.was_correct()
+}
+
+/// The cloud calls it running all the while.
+async fn dies_unnoticed(how: impl AsyncFnOnce(&Lab, &str) -> Result<()>) -> Result<()> {
+    let lab = Lab::start().await?;
+    let _manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(3))?;
+    let (job, instance) = running(&lab).await?;
+    how(&lab, &instance).await?;
+    let since = Instant::now();
+    let ended = lab.gitlab.ended(&[job.id], 75 * SECOND).await?.remove(0);
+    println!("the job failed {:.1?} after its instance", since.elapsed());
+    lost(&ended, &instance, "did not answer")?;
+    let removed = || lab.removed().contains(&instance).then_some(());
+    let awaited = "its removal through the Auto Scaling API";
+    lab.journal.until(awaited, MINUTE, removed).await?;
     lab.was_correct()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_died_unnoticed_fails_its_job_within_75_s_and_is_removed() -> Result<()> {
-    let lab = Lab::start().await?;
-    let _manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(3))?;
-    let (job, instance) = running(&lab).await?;
-    lab.instances.kill(&instance).await?;
-    let ended = lab.gitlab.ended(&[job.id], 75 * SECOND).await?.remove(0);
-    lost(&ended, &instance, "did not answer")?;
-    let removed = || removals(&lab).contains(&instance).then_some(());
-    let awaited = "its removal through the Auto Scaling API";
-    lab.journal.until(awaited, MINUTE, removed).await?;
-    lab.was_correct()
+    dies_unnoticed(async |lab, instance| lab.instances.kill(instance).await).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_whose_packets_are_swallowed_fails_its_job_within_75_s_and_is_removed()
+-> Result<()> {
+    dies_unnoticed(async |lab, instance| lab.instances.swallow_packets(instance).await).await
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fleetling_lab::coordinator::{Endpoint, Fault, JobRecord, JobState};
-use fleetling_lab::{Fact, Job, JobId, Lab};
+use fleetling_lab::{Fact, Job, JobId, Lab, Manager};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const TICKS: usize = 30;
@@ -24,6 +24,13 @@ async fn begin(lab: &Lab, job: Job, until: &str) -> Result<(JobId, String)> {
     lab.gitlab.shows(id, until, 2 * MINUTE).await?;
     let instance = lab.gitlab.job(id).instance();
     Ok((id, instance.context("the log names no instance")?))
+}
+
+/// Cuts every connection to the instance and waits until the manager knows.
+async fn cut(lab: &Lab, manager: &Manager, instance: &str) -> Result<()> {
+    lab.instances.cut_connections(instance).await?;
+    let words = ["connection lost", instance];
+    manager.says(&words, MINUTE).await.map(drop)
 }
 
 /// How often the script began, by its own word.
@@ -85,12 +92,35 @@ async fn cut_before_the_script_the_job_goes_on() -> Result<()> {
         begun(&lab, id) == 0,
         "the script began too early to be cut before"
     );
-    lab.instances.cut_connections(&instance).await?;
-    manager
-        .says(&["connection lost", &instance], MINUTE)
-        .await?;
+    cut(&lab, &manager, &instance).await?;
     let job = goes_on(&lab, id).await?;
     ensure!(job.fetches > 0, "the sources did not come from GitLab");
+    lab.was_correct()
+}
+
+/// Its build container holds still from before the script is sent until after the cut, so that no luck is needed.
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_between_the_start_of_its_container_and_its_begin_the_script_is_sent_again()
+-> Result<()> {
+    let lab = Lab::start().await?;
+    let manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
+    let slowly = Fault::delay(Endpoint::Git, Duration::from_secs(10));
+    lab.gitlab.fault(slowly);
+    let (id, instance) = begin(&lab, job("between"), "Getting source").await?;
+    let build = "docker ps -q --no-trunc --filter name=-build";
+    let started = format!("{build} | grep -q .");
+    lab.instances.until(&instance, &started, MINUTE).await?;
+    let build = lab.instances.exec(&instance, build).await?;
+    ensure!(begun(&lab, id) == 0, "the script began before the stop");
+    let stop = format!("kill -STOP $(docker inspect -f '{{{{.State.Pid}}}}' {build})");
+    lab.instances.exec(&instance, &stop).await?;
+    let attached = format!(
+        "docker events --since 10m --until 0s --filter event=attach --filter container={build} | grep -q ."
+    );
+    lab.instances.until(&instance, &attached, MINUTE).await?;
+    cut(&lab, &manager, &instance).await?;
+    // Nobody wakes the stopped one: only another container can have run the script.
+    goes_on(&lab, id).await?;
     lab.was_correct()
 }
 
@@ -100,10 +130,7 @@ async fn cut_in_the_middle_of_the_script_the_job_goes_on_and_its_log_is_complete
     let manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
     let job = job("middle").without_sources();
     let (id, instance) = begin(&lab, job, "tick 2.\n").await?;
-    lab.instances.cut_connections(&instance).await?;
-    manager
-        .says(&["connection lost", &instance], MINUTE)
-        .await?;
+    cut(&lab, &manager, &instance).await?;
     goes_on(&lab, id).await?;
     lab.was_correct()
 }
@@ -118,15 +145,33 @@ async fn cut_after_the_script_its_result_is_kept() -> Result<()> {
         "echo after-script is 'over'",
     ]);
     let (id, instance) = begin(&lab, job, "after-script begins\n").await?;
-    lab.instances.cut_connections(&instance).await?;
-    manager
-        .says(&["connection lost", &instance], MINUTE)
-        .await?;
+    cut(&lab, &manager, &instance).await?;
     let job = goes_on(&lab, id).await?;
     for line in ["after-script begins\n", "after-script is over\n"] {
         let count = job.log().matches(line).count();
         ensure!(count == 1, "{line:?} is {count} times in:\n{}", job.log());
     }
+    lab.was_correct()
+}
+
+/// Its container runs and takes the attach: without a limit the job would ask it until its own timeout.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_helper_that_does_not_answer_after_a_cut_is_waited_for_no_longer_than_a_connection()
+-> Result<()> {
+    let lab = Lab::start().await?;
+    let _manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
+    lab.gitlab
+        .fault(Fault::delay(Endpoint::Git, Duration::from_secs(20)));
+    let (id, instance) = begin(&lab, job("silent"), "Getting source").await?;
+    let helper = "docker ps -q --filter label=com.gitlab.gitlab-runner.type=predefined";
+    let stop = format!("kill -STOP $(docker inspect -f '{{{{.State.Pid}}}}' $({helper}))");
+    lab.instances.exec(&instance, &stop).await?;
+    lab.instances.cut_connections(&instance).await?;
+    let job = lab.gitlab.ended(&[id], 2 * MINUTE).await?.remove(0);
+    let (log, reason) = (job.log(), job.failure_reason.as_deref());
+    ensure!(reason == Some("runner_system_failure"), "{reason:?}\n{log}");
+    ensure!(log.contains("did not answer for 60 s"), "{log}");
+    ensure!(begun(&lab, id) == 0, "{log}");
     lab.was_correct()
 }
 

@@ -48,7 +48,9 @@ async fn let_go(lab: &Lab, instance: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn twelve_jobs_at_once_each_get_an_instance_that_is_deleted_afterwards() -> Result<()> {
     let lab = Lab::start().await?;
-    let mut manager = lab.start_manager(&lab.configuration())?;
+    // Which adds a line for every decision that changes nothing.
+    let configuration = lab.configuration().global("log_level = \"debug\"");
+    let mut manager = lab.start_manager(&configuration)?;
     let five = || (idle(&lab, &manager) == IDLE_COUNT as usize).then_some(());
     let awaited = "five idle instances before the first job";
     lab.journal.until(awaited, 3 * MINUTE, five).await?;
@@ -160,9 +162,16 @@ fn each_was_removed_through_the_api_after_its_job(
 
 /// Requested = min(max_instances, in use + waiting + idle_count). Reservations are no part of it: no job stands behind one.
 fn every_decision_follows_the_formula(lab: &Lab, manager: &Manager) -> Result<()> {
-    let decisions = manager.lines("fleet was scaled");
+    let scaled = manager.lines("fleet was scaled");
+    let stayed = manager.lines("fleet stays as it is");
+    ensure!(
+        scaled.len() > 1 && stayed.len() > scaled.len(),
+        "{} and {} decisions were told",
+        scaled.len(),
+        stayed.len()
+    );
     let (mut asked, mut most, mut clipped) = (0, 0, 0);
-    for line in &decisions {
+    for line in scaled.iter().chain(&stayed) {
         let (in_use, waiting) = (line.number("in_use")?, line.number("waiting")?);
         let (idle, max) = (line.number("idle_target")?, line.number("max")?);
         let requested = line.number("requested")?;
@@ -286,7 +295,10 @@ async fn a_job_gets_its_sources_its_variables_and_its_after_script() -> Result<(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_job_ends_and_its_after_script_runs() -> Result<()> {
     let lab = Lab::start().await?;
-    let _manager = lab.start_manager(&lab.configuration().idle_count(2).max_instances(3))?;
+    // An instance lives on after its job, so that what a job leaves there would show.
+    let configuration = lab.configuration().idle_count(2).max_instances(3);
+    let configuration = configuration.replace("max_use_count = 1", "max_use_count = 0");
+    let _manager = lab.start_manager(&configuration)?;
     let job = Job::named("long")
         .script(["echo begun", "sleep 600"])
         .after_script(["echo cleaned up"]);
@@ -303,6 +315,14 @@ async fn a_cancelled_job_ends_and_its_after_script_runs() -> Result<()> {
     lab.gitlab.shows(cancelled, "begun\n", 2 * MINUTE).await?;
     lab.gitlab.cancel(cancelled);
     lab.gitlab.shows(aborted, "begun\n", 2 * MINUTE).await?;
+    let instance = lab.gitlab.job(aborted).instance();
+    let instance = instance.context("the log names no instance")?;
+    let label = format!("com.gitlab.gitlab-runner.job.id={}", aborted.0);
+    let containers = format!("docker ps -aq --filter label={label} | grep -q .");
+    lab.instances
+        .exec(&instance, &containers)
+        .await
+        .context("no container of the job was found while it ran")?;
     lab.gitlab.abort(aborted);
     let ended = lab
         .gitlab
@@ -312,6 +332,12 @@ async fn a_cancelled_job_ends_and_its_after_script_runs() -> Result<()> {
         ended[0].state == JobState::Canceled && ended[0].log().contains("cleaned up"),
         "{}",
         ended[0].log()
+    );
+    let gone = format!("! ({containers})");
+    lab.instances.until(&instance, &gone, MINUTE).await?;
+    ensure!(
+        lab.living().contains(&instance),
+        "its containers are gone because {instance} is"
     );
     ensure!(
         ended[2].failure_reason.as_deref() == Some("job_execution_timeout"),

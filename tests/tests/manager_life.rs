@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fleetling_lab::coordinator::JobState;
+use fleetling_lab::coordinator::{Endpoint, Fault, JobState};
 use fleetling_lab::{Job, JobId, Lab};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -41,10 +41,7 @@ async fn term_ends_jobs_says_what_became_of_each_and_is_gone_in_time() -> Result
     let configuration = lab.configuration().idle_count(1).max_instances(3);
     let configuration = configuration.global("shutdown_timeout = 20");
     let mut manager = lab.start_manager(&configuration)?;
-    let jobs = ["one", "two"].map(|name| endless(&lab, name));
-    for id in jobs {
-        lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
-    }
+    let jobs = [endless(&lab, "one").await?, endless(&lab, "two").await?];
     manager.terminate()?;
     let status = manager.ended(Duration::from_secs(20)).await?;
     ensure!(status.success(), "{status}: {}", manager.said());
@@ -70,8 +67,7 @@ async fn term_waits_for_no_cleanup_beyond_shutdown_timeout() -> Result<()> {
     let configuration = lab.configuration().idle_count(1).max_instances(3);
     let configuration = configuration.global("shutdown_timeout = 5");
     let mut manager = lab.start_manager(&configuration)?;
-    let id = endless(&lab, "stuck");
-    lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    let id = endless(&lab, "stuck").await?;
     let used = lab.gitlab.job(id).instance();
     let used = used.context("the log names no instance")?;
     lab.instances.kill(&used).await?;
@@ -83,9 +79,44 @@ async fn term_waits_for_no_cleanup_beyond_shutdown_timeout() -> Result<()> {
     lab.was_correct()
 }
 
-fn endless(lab: &Lab, name: &str) -> JobId {
+#[tokio::test(flavor = "multi_thread")]
+async fn term_while_gitlab_is_silent_names_the_job_and_the_next_start_tells_its_end() -> Result<()>
+{
+    let lab = Lab::start().await?;
+    let configuration = lab.configuration().idle_count(1).max_instances(3);
+    let configuration = configuration.global("shutdown_timeout = 5");
+    let mut manager = lab.start_manager(&configuration)?;
+    let id = endless(&lab, "untold").await?;
+    for endpoint in [
+        Endpoint::RequestJob,
+        Endpoint::AppendTrace,
+        Endpoint::UpdateJob,
+    ] {
+        lab.gitlab.fault(Fault::hang(endpoint).times(u32::MAX));
+    }
+    manager.terminate()?;
+    // The second is for the process itself to end.
+    let status = manager.ended(Duration::from_secs(6)).await?;
+    ensure!(!status.success(), "{status}: {}", manager.said());
+    let number = format!("job={}", id.0);
+    let words = ["GitLab was not told of this job's end", &number];
+    manager.says(&words, Duration::from_secs(1)).await?;
+    let state = lab.gitlab.job(id).state;
+    ensure!(state == JobState::Running, "GitLab was told: {state}");
+
+    lab.gitlab.recover();
+    let _manager = lab.start_manager(&configuration)?;
+    lab.gitlab.ended(&[id], Duration::from_secs(10)).await?;
+    told_of_its_end(&lab, id, "the manager stopped before")?;
+    lab.was_correct()
+}
+
+/// A job that runs and would not end by itself.
+async fn endless(lab: &Lab, name: &str) -> Result<JobId> {
     let job = Job::named(name).script(["echo begun", "sleep 600"]);
-    lab.gitlab.queue(job.without_sources())
+    let id = lab.gitlab.queue(job.without_sources());
+    lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    Ok(id)
 }
 
 fn told_of_its_end(lab: &Lab, id: JobId, why: &str) -> Result<()> {
@@ -102,8 +133,7 @@ async fn a_job_of_a_killed_manager_is_reported_at_the_next_start_and_nothing_lea
     let lab = Lab::start().await?;
     let configuration = lab.configuration().idle_count(1).max_instances(3);
     let manager = lab.start_manager(&configuration)?;
-    let id = endless(&lab, "killed");
-    lab.gitlab.shows(id, "begun\n", 2 * MINUTE).await?;
+    let id = endless(&lab, "killed").await?;
     let used = lab.gitlab.job(id).instance();
     let used = used.context("the log names no instance")?;
     manager.kill().await?;
@@ -145,5 +175,52 @@ async fn a_job_of_a_killed_manager_is_reported_at_the_next_start_and_nothing_lea
             "{desired} instances were asked for; max_instances is 3"
         );
     }
+    lab.was_correct()
+}
+
+/// With `keep_instance_with_acquisitions` the next start uses the instance again, but nothing of the job that ran there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_instance_is_cleared_of_the_old_job_before_it_is_used_again() -> Result<()> {
+    let lab = Lab::start().await?;
+    let configuration = lab.configuration().idle_count(1).max_instances(1);
+    let configuration = configuration
+        .replace("max_use_count = 1", "max_use_count = 9")
+        .replace(
+            "[runners.autoscaler.plugin_config]",
+            "[runners.autoscaler.state_storage]\n\
+             enabled = true\n\
+             keep_instance_with_acquisitions = true\n\
+             [runners.autoscaler.plugin_config]",
+        );
+    let manager = lab.start_manager(&configuration)?;
+    let id = endless(&lab, "killed").await?;
+    let used = lab.gitlab.job(id).instance();
+    let used = used.context("the log names no instance")?;
+    manager.kill().await?;
+    let left = "docker ps -aq --filter label=com.gitlab.gitlab-runner.job.id=";
+    let left = format!("{left}{}; docker volume ls -q", id.0);
+    let before = lab.instances.exec(&used, &left).await?;
+    ensure!(before.lines().count() > 2, "nothing was left: {before:?}");
+
+    let next = Job::named("next").script(["echo fresh"]).without_sources();
+    let next = lab.gitlab.queue(next);
+    let manager = lab.start_manager(&configuration)?;
+    let job = lab.gitlab.ended(&[next], 3 * MINUTE).await?.remove(0);
+    ensure!(job.state == JobState::Success, "{}", job.log());
+    ensure!(job.instance().as_ref() == Some(&used), "{}", job.log());
+    told_of_its_end(&lab, id, "the manager stopped while this job ran")?;
+    let after = lab.instances.exec(&used, &left).await?;
+    let shared = |line: &&str| line.contains("-cache-") && !line.contains("-concurrent-");
+    ensure!(
+        after.lines().all(|line| shared(&line)),
+        "left of the old job: {after:?}"
+    );
+    let lines = manager.said();
+    let place = |words: &str| {
+        lines
+            .find(words)
+            .with_context(|| format!("no {words:?}:\n{lines}"))
+    };
+    ensure!(place("what earlier jobs left was removed")? < place("instance ready")?);
     lab.was_correct()
 }

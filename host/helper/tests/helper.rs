@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -18,7 +20,13 @@ struct Helper {
 
 impl Helper {
     fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Opens these folders first.
+    fn with(folders: &[&Path]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_fleetling-helper"))
+            .args(folders)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -243,4 +251,17 @@ fn the_end_of_input_lets_the_stage_end_and_its_frames_out() {
         text.contains("\"kind\":\"exit\"") && text.contains("b3V0Cg=="),
         "{text}"
     );
+}
+
+#[test]
+fn mount_points_are_open_to_all_before_the_first_stage_and_a_missing_one_ends_nothing() {
+    let dir = std::env::temp_dir().join(format!("fleetling-helper-{}", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut helper = Helper::with(&[Path::new("/nowhere/at/all"), &dir]);
+    helper.say(&ToHelper::Hello { resume_from: 1 });
+    assert!(matches!(helper.next(), FromHelper::Hello { .. }));
+    let mode = std::fs::metadata(&dir).unwrap().permissions().mode();
+    std::fs::remove_dir(&dir).unwrap();
+    assert_eq!(mode & 0o777, 0o777);
 }

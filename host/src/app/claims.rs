@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -41,6 +41,7 @@ impl Claims {
         };
         Arc::new(Claimed {
             group,
+            id: Mutex::new(None),
             claims: self.clone(),
             owner,
         })
@@ -87,17 +88,32 @@ fn refusal(group: &str, owner: &Owner, taken: &Owner) -> String {
 
 struct Claimed {
     group: Arc<dyn InstanceGroup>,
+    /// Its ID, once it was told: who waits for a group asks the cloud nothing.
+    id: Mutex<Option<String>>,
     claims: Claims,
     owner: Owner,
+}
+
+impl Claimed {
+    fn id(&self) -> MutexGuard<'_, Option<String>> {
+        self.id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
 impl InstanceGroup for Claimed {
     async fn open(&self) -> Result<Group, CallFailure> {
+        let known = self.id().clone();
+        let claim = |id: &str| {
+            let claimed = self.claims.claim(id, &self.owner);
+            claimed.map_err(CallFailure::Refused)
+        };
+        if let Some(id) = known {
+            claim(&id)?;
+        }
         let opened = self.group.open().await?;
-        self.claims
-            .claim(&opened.id, &self.owner)
-            .map_err(CallFailure::Refused)?;
+        *self.id() = Some(opened.id.clone());
+        claim(&opened.id)?;
         Ok(opened)
     }
 

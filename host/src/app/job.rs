@@ -64,6 +64,15 @@ pub(super) async fn run(
             monitor.job_not_taken(&serving, id, &why);
             return;
         }
+        Commitment::Unheard(pending, why) => {
+            drop((reservation, permits));
+            warn!(
+                job = id,
+                why, "GitLab may believe that the job runs here; it is told that it failed"
+            );
+            pending.unheard(api).await;
+            return;
+        }
     };
     let number = serving.numbers.take(());
     let project_number = serving.project_numbers.take(payload.job_info.project_id);
@@ -241,7 +250,7 @@ async fn fail_without_log(serving: Arc<Serving>, pending: PendingJob) {
     let key = JobKey::from(&pending.record().job);
     let update = Update::system_failure();
     match serving.client.update(&key, &update).await.verdict {
-        Updated::Failed(why) => {
+        Updated::Failed(why) | Updated::Unreached(why) => {
             warn!(
                 job = key.id,
                 why, "failure was not told; the next start tells it"

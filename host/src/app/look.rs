@@ -60,14 +60,14 @@ pub async fn verify(config: &Config, name: Option<&str>) -> anyhow::Result<bool>
     }
 }
 
-/// One line a plugin that is found, in the order of the places looked in.
+/// One line a plugin that is found, with what it says of itself; below it, why it would not be loaded.
 ///
 /// # Errors
 /// If `plugins.toml` cannot be used.
-pub fn plugins(given: &[PathBuf], config: &Path) -> anyhow::Result<String> {
+pub async fn plugins(given: &[PathBuf], config: &Path) -> anyhow::Result<String> {
     let platform = places::platform(given, config, Store::in_memory())?;
     let mut out = String::new();
-    for entry in platform.list() {
+    for entry in platform.list().await {
         let state = match entry.state {
             PluginState::Present => "present",
             PluginState::Loaded => "loaded",
@@ -76,14 +76,20 @@ pub fn plugins(given: &[PathBuf], config: &Path) -> anyhow::Result<String> {
         let digest = entry
             .digest
             .map_or_else(|| "-".to_owned(), |digest| digest.to_string());
+        let says = entry.description.map_or_else(
+            || "-".to_owned(),
+            |description| format!("{} {}", description.name, description.version),
+        );
+        // A plugin's own words: it must not write a line or a column of its making.
+        let says: String = says.chars().filter(|c| !c.is_control()).collect();
         let _ = writeln!(
             out,
-            "{}\t{state}\t{}\t{digest}",
+            "{}\t{state}\t{}\t{digest}\t{says}",
             entry.name,
             entry.path.display()
         );
         if let Some(problem) = entry.last_error {
-            let _ = writeln!(out, "  {problem}");
+            let _ = writeln!(out, "  {}", problem.replace('\n', "\n  "));
         }
     }
     if out.is_empty() {

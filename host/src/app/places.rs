@@ -69,10 +69,12 @@ pub(crate) fn platform(given: &[PathBuf], config: &Path, store: Store) -> anyhow
         plugin_dirs.extend(std::env::split_paths(&path));
     }
     plugin_dirs.extend([beside.join("plugins"), data.join("plugins")]);
-    // systemd's word first; else beside the state, which the manager's user can write.
+    // systemd's word first; else beside the state, which the manager's user can write. A command that only looks has no
+    // state, and what it wrote as another user would stand in the manager's way.
     let cache_dir = std::env::var_os("CACHE_DIRECTORY")
         .map(PathBuf::from)
-        .or_else(|| store.dir().map(|dir| dir.join("cache")));
+        .or_else(|| store.dir().map(|dir| dir.join("cache")))
+        .or_else(own_cache);
     let options = PlatformOptions {
         plugin_dirs,
         search_path: std::env::var_os("PATH"),
@@ -81,4 +83,11 @@ pub(crate) fn platform(given: &[PathBuf], config: &Path, store: Store) -> anyhow
         ..PlatformOptions::new(beside.join("plugins.toml"), store)
     };
     Ok(Platform::start(options)?)
+}
+
+fn own_cache() -> Option<PathBuf> {
+    let home = || std::env::home_dir().map(|home| home.join(".cache"));
+    let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let caches = caches.filter(|dir| dir.is_absolute()).or_else(home)?;
+    Some(caches.join("fleetling"))
 }

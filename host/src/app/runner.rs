@@ -94,7 +94,7 @@ pub(super) async fn serve(process: Arc<Process>, orders: Orders) {
 async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Result<Serving> {
     let client = client(&process, &runner)?;
     let id = learn_id(&process, &runner, &client).await;
-    let key = format!("{}|{id}", runner.url.as_str().trim_end_matches('/'));
+    let key = format!("{}|{id}", runner.url.to_string().trim_end_matches('/'));
     let key = own_key(key, &process.config.borrow().runners, &runner);
 
     let autoscaler = &runner.autoscaler;
@@ -231,7 +231,7 @@ fn own_key(key: String, all: &[usable::Runner], runner: &usable::Runner) -> Stri
 /// Names a runner whose ID is unknown, without telling its token.
 fn identity_digest(runner: &usable::Runner) -> String {
     let digest = Sha256::new()
-        .chain_update(runner.url.as_str())
+        .chain_update(runner.url.with_login().as_str())
         .chain_update([0])
         .chain_update(runner.token.expose_secret())
         .finalize();

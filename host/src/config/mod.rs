@@ -3,10 +3,13 @@
 pub mod changes;
 pub mod check;
 pub mod lint;
+pub mod period;
 pub mod places;
 pub mod problem;
+pub mod pull_policy;
 mod raw;
 pub mod scalars;
+pub mod server_url;
 pub mod usable;
 
 use std::path::Path;

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+pub use super::pull_policy::PullPolicy;
+use super::server_url::ServerUrl;
+
 /// `config.toml`, usable. Runners that cannot work are not here but among the problems that came with it.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -30,7 +33,7 @@ pub struct Runner {
     pub index: usize,
     pub name: String,
     /// Without a trailing slash or `/ci`.
-    pub url: url::Url,
+    pub url: ServerUrl,
     pub id: Option<u64>,
     pub token: SecretString,
     /// Jobs at once of this runner; 0 is no limit.
@@ -84,13 +87,6 @@ impl Shell {
             Self::Bash => "bash",
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PullPolicy {
-    Always,
-    IfNotPresent,
-    Never,
 }
 
 /// `[runners.docker]`: the keys that have an effect today.

@@ -60,9 +60,11 @@ pub enum Updated {
     LogInvalid,
     /// 403, 404, or `Job-Status: canceled` or `failed`: GitLab no longer wants to hear of it.
     Gone(String),
-    /// 409: the job is not in a state that allows this one.
+    /// 400, 409: the job is not in a state that allows this one.
     Conflict(String),
-    /// Anything else, or no answer; worth another try.
+    /// No connection, so GitLab cannot have acted on it; worth another try.
+    Unreached(String),
+    /// Anything else, or no answer: whether GitLab acted on it is unknown; worth another try.
     Failed(String),
 }
 

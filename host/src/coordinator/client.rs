@@ -10,7 +10,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use super::api::{Answer, Appended, JobApi, JobKey, JobState, Update, Updated};
 use super::identity::SystemId;
@@ -18,11 +17,11 @@ use super::outcome::{FailureReason, Signal};
 use super::payload::{Job, JobToken};
 use super::presentation::{Presentation, user_agent};
 use super::retry::{Persisted, persist};
+use crate::config::server_url::ServerUrl;
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// GitLab holds a request for jobs for 50 seconds while it has none.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
-/// A log or state that is not taken by then is sent again.
 /// An update is small; one that is not answered by then is sent again, and asked for again before GitLab gives an
 /// unconfirmed job away.
 const UPDATE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -44,7 +43,7 @@ pub enum ClientProblem {
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// As configured.
-    pub url: Url,
+    pub url: ServerUrl,
     pub token: SecretString,
     pub system_id: SystemId,
     /// `sh` or `bash`.
@@ -95,7 +94,7 @@ pub struct Client {
 
 struct Shared {
     http: reqwest::Client,
-    /// As the operator wrote it, for messages.
+    /// As the operator wrote it but for a login, for messages.
     url: String,
     api: String,
     token: SecretString,
@@ -115,8 +114,9 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     pub fn new(settings: Settings) -> Result<Self, ClientProblem> {
-        let url = settings.url.as_str().trim_end_matches('/').to_owned();
-        if !matches!(settings.url.scheme(), "http" | "https") {
+        let url = settings.url.to_string().trim_end_matches('/').to_owned();
+        let dialled = settings.url.with_login();
+        if !matches!(dialled.scheme(), "http" | "https") {
             return Err(ClientProblem::Scheme { url });
         }
         let http = reqwest::Client::builder()
@@ -130,7 +130,8 @@ impl Client {
                 url: url.clone(),
                 cause: causes(&e),
             })?;
-        let base = url.strip_suffix("/ci").unwrap_or(&url);
+        let base = dialled.as_str().trim_end_matches('/');
+        let base = base.strip_suffix("/ci").unwrap_or(base);
         Ok(Self {
             shared: Arc::new(Shared {
                 http,
@@ -159,8 +160,8 @@ impl Client {
                 asked: self.asked(&response),
                 retried,
             },
-            Err(text) => Request {
-                asked: Asked::Failed(text),
+            Err(none) => Request {
+                asked: Asked::Failed(none.text),
                 retried: false,
             },
         }
@@ -176,7 +177,7 @@ impl Client {
         };
         let response = match self.runner_call("runners/verify", &body).await {
             Ok(persisted) => persisted.response,
-            Err(text) => return Verified::Unknown(text),
+            Err(none) => return Verified::Unknown(none.text),
         };
         match response.status() {
             StatusCode::OK => Verified::Valid {
@@ -189,7 +190,7 @@ impl Client {
         }
     }
 
-    async fn runner_call(&self, path: &str, body: &RunnerCall<'_>) -> Result<Persisted, String> {
+    async fn runner_call(&self, path: &str, body: &RunnerCall<'_>) -> Result<Persisted, NoAnswer> {
         let body = encode(body);
         let persisted = persist(|| {
             let request = self
@@ -250,13 +251,14 @@ impl Client {
             .header("X-Request-Id", format!("{:032x}", rand::random::<u128>()))
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response<Bytes>, String> {
-        let unreachable = |e: reqwest::Error| {
-            format!(
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response<Bytes>, NoAnswer> {
+        let unreachable = |e: reqwest::Error| NoAnswer {
+            connected: !e.is_connect(),
+            text: format!(
                 "cannot reach GitLab at {}: {}; next: check url in config.toml, and that this machine gets there",
                 self.shared.url,
                 causes(&e.without_url())
-            )
+            ),
         };
         let response = request.send().await.map_err(unreachable)?;
         let (status, headers) = (response.status(), response.headers().clone());
@@ -335,7 +337,7 @@ impl JobApi for Client {
         .await;
         let response = match sent {
             Ok(persisted) => persisted.response,
-            Err(text) => return silence(Appended::Failed(text)),
+            Err(none) => return silence(Appended::Failed(none.text)),
         };
         let verdict = match response.status() {
             StatusCode::ACCEPTED => Appended::Accepted,
@@ -366,7 +368,9 @@ impl JobApi for Client {
             exit_code: update.exit_code.filter(|code| *code != 0),
         });
         let path = format!("jobs/{}", job.id);
+        let mut tries = 0;
         let sent = persist(|| {
+            tries += 1;
             let request = self
                 .request(Method::PUT, &path, UPDATE_TIMEOUT)
                 .header("JOB-TOKEN", &job.token.0)
@@ -378,7 +382,11 @@ impl JobApi for Client {
         .await;
         let response = match sent {
             Ok(persisted) => persisted.response,
-            Err(text) => return silence(Updated::Failed(text)),
+            // An attempt before the last may have got there.
+            Err(none) if none.connected || tries > 1 => {
+                return silence(Updated::Failed(none.text));
+            }
+            Err(none) => return silence(Updated::Unreached(none.text)),
         };
         let verdict = match response.status() {
             StatusCode::OK => Updated::Succeeded,
@@ -387,7 +395,9 @@ impl JobApi for Client {
             StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
                 Updated::Gone(self.unexpected(&response))
             }
-            StatusCode::CONFLICT => Updated::Conflict(self.unexpected(&response)),
+            StatusCode::CONFLICT | StatusCode::BAD_REQUEST => {
+                Updated::Conflict(self.unexpected(&response))
+            }
             _ => Updated::Failed(self.unexpected(&response)),
         };
         let mut answer = answer(verdict, response.headers());
@@ -402,6 +412,13 @@ impl JobApi for Client {
         }
         answer
     }
+}
+
+/// A request without an answer.
+struct NoAnswer {
+    text: String,
+    /// There was a connection, so GitLab may have acted on the request.
+    connected: bool,
 }
 
 #[derive(Serialize)]

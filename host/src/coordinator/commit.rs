@@ -17,8 +17,11 @@ pub enum Commitment {
     Ours(PendingJob),
     /// Ours, and its user has cancelled it: to be ended as `job_canceled`, without running.
     Canceled(PendingJob),
-    /// Not ours: GitLab took it back, or nothing of us could be written or heard. Nothing is left to do or to tell.
+    /// Not ours: GitLab took it back, or nothing of us could be written or reach it. Nothing is left to do or to tell.
     NotOurs(String),
+    /// GitLab may have taken "running", and did not say in time. Not to be run: by then it may give the job to another
+    /// runner. Still to be told as a failure, which it refuses if the job is not ours.
+    Unheard(PendingJob, String),
 }
 
 /// Writes the sealed record, then tells GitLab "running".
@@ -31,9 +34,10 @@ pub async fn commit(api: &dyn JobApi, store: &Store, record: JobRecord) -> Commi
         Err(problem) => return Commitment::NotOurs(problem.to_string()),
     };
     let started = tokio::time::Instant::now();
-    let mut attempt = 0;
+    let (mut attempt, mut reached) = (0, false);
     let refusal = loop {
         let answer = api.update(&key, &Update::running(None)).await;
+        reached |= matches!(answer.verdict, Updated::Failed(_));
         match answer.verdict {
             Updated::Succeeded | Updated::Pending => {
                 if let Err(problem) = pending.confirm().await {
@@ -47,10 +51,13 @@ pub async fn commit(api: &dyn JobApi, store: &Store, record: JobRecord) -> Commi
             }
             Updated::Gone(text) | Updated::Conflict(text) => break text,
             Updated::LogInvalid => break "GitLab has a log of this job already".to_owned(),
-            Updated::Failed(text) => {
+            Updated::Failed(text) | Updated::Unreached(text) => {
                 attempt += 1;
                 let wait = backoff(attempt);
                 if started.elapsed() + wait > PATIENCE {
+                    if reached {
+                        return Commitment::Unheard(pending, text);
+                    }
                     break text;
                 }
                 tokio::time::sleep(wait).await;

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! begin ─→ unconfirmed ─ confirm ─→ confirmed ─→ ended ─→ done (removed)
-//!              │ start                   │ start             │ start
-//!              ▼                         ▼                   ▼
-//!          forgotten            runner_system_failure    how it ended     to GitLab, then removed
+//!     start    │ silence                 │ start             │ start
+//!      ┌───────┴───────┐                 ▼                   ▼
+//!      ▼               ▼        runner_system_failure    how it ended     to GitLab, then removed
+//!  forgotten       unheard: runner_system_failure, if GitLab took it after all
 //! ```
 //!
-//! An unconfirmed job is GitLab's still: it gives it to another runner. A record is removed only when GitLab has
+//! An unconfirmed job is GitLab's still: it gives it to another runner. So it does with an unheard one, unless it took
+//! the confirmation whose answer was lost: of such a job it is told the end alone, and its refusal settles it. A record is removed only when GitLab has
 //! answered, so that a start that cannot reach GitLab leaves the telling to the next one.
 
 use std::sync::Arc;
@@ -24,10 +26,12 @@ use super::payload::Job;
 use super::timestamps::Timestamps;
 use super::trace::Report;
 use super::update::{backoff, final_update};
+use crate::config::server_url::ServerUrl;
 use crate::store::{Store, StoreProblem};
 
 const KIND: &str = "job";
 const MESSAGE: &str = "the manager stopped while this job ran";
+const UNHEARD: &str = "GitLab did not answer when this job was to begin; it did not run";
 const LOG_CUT: &str = "the manager stopped before it had sent the end of this log";
 /// Hours, with the waits of a final update.
 const ATTEMPTS: u32 = 14;
@@ -53,24 +57,40 @@ pub struct JobRecord {
     /// How the job ended, once it had: it is not to run again because GitLab was not told in time.
     #[serde(default)]
     pub ended: Option<Outcome>,
+    /// Whether GitLab took the confirmation is unknown; the job never ran.
+    #[serde(default)]
+    pub unheard: bool,
 }
 
 impl JobRecord {
-    pub fn new(url: &url::Url, runner: &str, job: Job, timestamps: bool) -> Self {
+    pub fn new(url: &ServerUrl, runner: &str, job: Job, timestamps: bool) -> Self {
         Self {
-            url: url.to_string(),
+            url: url.with_login().to_string(),
             runner: runner.to_owned(),
             job,
             confirmed: false,
             bytes_sent: 0,
             timestamps,
             ended: None,
+            unheard: false,
         }
+    }
+
+    /// GitLab's address as it may be shown.
+    fn shown_url(&self) -> String {
+        let url = self.url.parse::<ServerUrl>();
+        url.map_or_else(|_| "an unreadable address".into(), |url| url.to_string())
+    }
+
+    /// Whether GitLab believes the job to run here, or may.
+    fn is_gitlabs_to_hear(&self) -> bool {
+        self.confirmed || self.unheard
     }
 
     fn name(&self) -> String {
         // Job IDs are one GitLab's own.
-        let address = self.url.split_once("://").map_or("", |(_, rest)| rest);
+        let url = self.shown_url();
+        let address = url.split_once("://").map_or("", |(_, rest)| rest);
         let host: String = address
             .trim_end_matches('/')
             .chars()
@@ -109,6 +129,16 @@ impl PendingJob {
         self.write().await
     }
 
+    /// GitLab may have taken "running", and did not say. Answers once it has been told, or was given up.
+    pub async fn unheard(mut self, api: Arc<dyn JobApi>) -> Report {
+        self.record.unheard = true;
+        if let Err(problem) = self.write().await {
+            tracing::warn!(job = self.record.job.id, %problem, "a job GitLab may believe to run here was not written down");
+        }
+        let name = self.record.name();
+        tell(self.store, name, self.record, api).await
+    }
+
     /// To be written beside the final update, not before it.
     pub async fn ended(&mut self, outcome: &Outcome, bytes_sent: u64) -> Result<(), StoreProblem> {
         self.record.ended = Some(outcome.clone());
@@ -134,13 +164,13 @@ impl PendingJob {
     }
 }
 
-/// Durable writes wait for the disk, which no async task may do.
-async fn blocking(
-    work: impl FnOnce() -> Result<(), StoreProblem> + Send + 'static,
-) -> Result<(), StoreProblem> {
+/// The store waits for the disk, which no async task may do.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreProblem> + Send + 'static,
+) -> Result<T, StoreProblem> {
     tokio::task::spawn_blocking(work)
         .await
-        .unwrap_or_else(|e| Err(StoreProblem(format!("state was not written: {e}"))))
+        .unwrap_or_else(|e| Err(StoreProblem(format!("state was not kept: {e}"))))
 }
 
 /// A confirmed job that the last process left behind. Its containers are the caller's to remove.
@@ -155,7 +185,7 @@ pub fn untold(store: &Store) -> Vec<u64> {
     let names = store.list(KIND).unwrap_or_default();
     let records = names.iter().filter_map(|name| read(store, name).ok()?);
     let mut ids: Vec<u64> = records
-        .filter(|record| record.confirmed)
+        .filter(JobRecord::is_gitlabs_to_hear)
         .map(|record| record.job.id)
         .collect();
     ids.sort_unstable();
@@ -176,7 +206,7 @@ pub fn recover(
     for name in names {
         match read(store, &name) {
             Ok(None) => {}
-            Ok(Some(record)) if !record.confirmed => {
+            Ok(Some(record)) if !record.is_gitlabs_to_hear() => {
                 tracing::info!(job = record.job.id, "unconfirmed job forgotten");
                 problems.extend(store.remove(KIND, &name).err());
             }
@@ -188,7 +218,8 @@ pub fn recover(
                 }
                 Err(text) => problems.push(StoreProblem(format!(
                     "GitLab at {} cannot be told of job {}: {text}",
-                    record.url, record.job.id
+                    record.shown_url(),
+                    record.job.id
                 ))),
             },
             Err(problem) => problems.push(problem),
@@ -212,24 +243,21 @@ fn read(store: &Store, name: &str) -> Result<Option<JobRecord>, StoreProblem> {
 }
 
 async fn tell(store: Store, name: String, record: JobRecord, api: Arc<dyn JobApi>) -> Report {
-    let report = insist(&record, &*api).await;
+    let report = insist(&store, &name, &record, &*api).await;
     match &report {
         Report::Accepted | Report::NoLongerWanted => {
-            tracing::info!(
-                job = record.job.id,
-                ?report,
-                "job of the last process settled"
-            );
+            tracing::info!(job = record.job.id, ?report, "left job settled");
         }
         Report::GaveUp(why) => {
             tracing::error!(
                 job = record.job.id,
                 why,
-                "GitLab was not told of a job of the last process; the next start tells it"
+                "GitLab was not told of a left job; the next start tells it"
             );
         }
     }
     if matches!(report, Report::Accepted | Report::NoLongerWanted)
+        && !given_again(&store, &name, &record).await
         && let Err(problem) = blocking(move || store.remove(KIND, &name)).await
     {
         tracing::warn!(job = record.job.id, %problem, "record of a settled job was kept");
@@ -237,28 +265,45 @@ async fn tell(store: Store, name: String, record: JobRecord, api: Arc<dyn JobApi
     report
 }
 
-async fn insist(record: &JobRecord, api: &dyn JobApi) -> Report {
+/// Whether GitLab gave an unheard job to this manager once more: its record is the new job's now, and the old one must
+/// not be told to have failed.
+async fn given_again(store: &Store, name: &str, record: &JobRecord) -> bool {
+    if !record.unheard {
+        return false;
+    }
+    let (store, name) = (store.clone(), name.to_owned());
+    let now = blocking(move || read(&store, &name)).await;
+    matches!(now, Ok(Some(now)) if !now.unheard)
+}
+
+async fn insist(store: &Store, name: &str, record: &JobRecord, api: &dyn JobApi) -> Report {
     let key = JobKey::from(&record.job);
-    let outcome = record.ended.clone().unwrap_or(Outcome::Failed {
+    let outcome = record.ended.clone().unwrap_or_else(|| Outcome::Failed {
         reason: FailureReason::RunnerSystemFailure,
         exit_code: None,
-        message: MESSAGE.into(),
+        message: if record.unheard { UNHEARD } else { MESSAGE }.into(),
     });
     // No proof of the log: what GitLab has of it is all there is.
     let Some(update) = final_update(&outcome, &record.job.features.failure_reasons, None) else {
         return Report::NoLongerWanted;
     };
-    let mut line_due = true;
+    // The log of an unheard job may be another runner's by now.
+    let mut line_due = !record.unheard;
     let mut failures = 0;
     loop {
+        if given_again(store, name, record).await {
+            return Report::NoLongerWanted;
+        }
         if line_due {
             line_due = !add_line(record, &key, api).await;
         }
         let failure = match api.update(&key, &update).await.verdict {
             Updated::Succeeded | Updated::Pending => return Report::Accepted,
             Updated::Gone(_) => return Report::NoLongerWanted,
+            // It had not taken the confirmation.
+            Updated::Conflict(_) if record.unheard => return Report::NoLongerWanted,
             Updated::LogInvalid => "GitLab refused the log".to_owned(),
-            Updated::Conflict(text) | Updated::Failed(text) => text,
+            Updated::Conflict(text) | Updated::Unreached(text) | Updated::Failed(text) => text,
         };
         failures += 1;
         if failures == ATTEMPTS {

@@ -256,14 +256,13 @@ impl Drain {
         if final_update(outcome, &self.failure_reasons, None).is_none() {
             return Report::NoLongerWanted;
         }
-        self.interval = INTERVAL;
         let mut failures = 0;
         let mut log_gone = false;
         loop {
             let failure = match self.try_to_settle(outcome, &mut log_gone).await {
                 Settled::Report(report) => return report,
-                Settled::Pending => {
-                    tokio::time::sleep(self.interval).await;
+                Settled::Pending(wait) => {
+                    tokio::time::sleep(wait).await;
                     continue;
                 }
                 Settled::LogInvalid => {
@@ -308,10 +307,13 @@ impl Drain {
         self.heed(&answer);
         match answer.verdict {
             Updated::Succeeded => Settled::Report(Report::Accepted),
-            Updated::Pending => Settled::Pending,
+            // How often the log may be sent is another matter.
+            Updated::Pending => Settled::Pending(answer.interval.unwrap_or(INTERVAL)),
             Updated::LogInvalid => Settled::LogInvalid,
             Updated::Gone(_) => Settled::Report(Report::NoLongerWanted),
-            Updated::Conflict(text) | Updated::Failed(text) => Settled::Failed(text),
+            Updated::Conflict(text) | Updated::Unreached(text) | Updated::Failed(text) => {
+                Settled::Failed(text)
+            }
         }
     }
 
@@ -345,7 +347,8 @@ impl Drain {
 /// One try to settle.
 enum Settled {
     Report(Report),
-    Pending,
+    /// To be asked again after so long.
+    Pending(Duration),
     LogInvalid,
     Failed(String),
 }

@@ -7,11 +7,12 @@ use bollard::models::{
     NetworkingConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
+use super::label;
 use super::stage::Plan;
 use super::volume::Volumes;
 use crate::config::usable;
 
-/// Where the helper binary is put in the helper container.
+/// Where the helper binary is: in our own image from the start, in another once it was copied.
 pub(super) const HELPER: &str = "fleetling-helper";
 
 /// Finds a shell and becomes it: `bash` before `sh`, wherever images keep them.
@@ -23,7 +24,7 @@ pub(super) enum Role {
     Build {
         entrypoint: Option<Vec<String>>,
     },
-    /// Pid 1 is our helper.
+    /// Pid 1 is our helper, which opens the mount points.
     FedHelper,
     /// One start for each stage, for images that cannot run our helper.
     PlainHelper,
@@ -42,12 +43,17 @@ pub(super) fn spec(
             let user = config.user.clone().or_else(|| plan.image.user.clone());
             ("build", entrypoint.clone(), shell(), user)
         }
-        Role::FedHelper => ("predefined", Some(vec![format!("/{HELPER}")]), vec![], None),
+        Role::FedHelper => (
+            "predefined",
+            Some(vec![format!("/{HELPER}")]),
+            volumes.open.clone(),
+            None,
+        ),
         Role::PlainHelper => ("predefined", Some(vec![]), shell(), None),
     };
     let mut labels: HashMap<_, _> = config.container_labels.clone().into_iter().collect();
     labels.extend(plan.labels.iter().cloned());
-    labels.insert("com.gitlab.gitlab-runner.type".into(), kind.into());
+    labels.insert(label::TYPE.into(), kind.into());
     Ok(ContainerCreateBody {
         image: Some(image.into()),
         hostname: Some(
@@ -166,7 +172,8 @@ fn ulimit(name: &str, value: &str) -> Result<ResourcesUlimits, String> {
     })
 }
 
-/// A tar archive with the helper binary and mount points that any user may write to.
+/// A tar archive with the helper binary, and with mount points that any user may write to: in an image of somebody
+/// else's the helper may not be allowed to open them.
 pub(super) fn archive(binary: &[u8], open: &[String]) -> Vec<u8> {
     let mut tar = Vec::with_capacity(binary.len() + 4096);
     for path in open {

@@ -21,9 +21,10 @@ use super::feed::{Feed, Unfed};
 use super::image::{self, Present, Wanted};
 use super::machine::Machine;
 use super::shell::{End, Shell};
-use super::site::{self, Site, failed, refused};
+use super::site::{self, Site, failed, refused, unmet};
 use super::stage::{Executor, Notes, Output, Place, Plan, StageFailure, StageScript};
 use super::volume;
+use crate::config::pull_policy::{self, PullPolicy};
 use crate::config::usable;
 
 const CLEANUP: Duration = Duration::from_secs(300);
@@ -65,14 +66,14 @@ impl DockerExecutor {
         &self,
         name: &str,
         platform: Option<&str>,
+        policies: &[PullPolicy],
         notes: &Arc<dyn Notes>,
     ) -> Result<Present, StageFailure> {
-        let plan = &self.site.plan;
         let wanted = Wanted {
             name,
             platform,
-            policies: &plan.image.pull_policies,
-            credentials: &plan.credentials,
+            policies,
+            credentials: &self.site.plan.credentials,
         };
         let at = self.site.connected().await?;
         self.site
@@ -86,23 +87,11 @@ impl DockerExecutor {
             .helper_image
             .get()
             .ok_or_else(|| failed("the helper was not made ready".into()))?;
-        let path = &site.machine.facts.helper_binary;
-        let binary = tokio::fs::read(path).await.map_err(|e| {
-            failed(format!(
-                "the helper binary {} cannot be read: {e}; run `make`",
-                path.display()
-            ))
-        })?;
         let name = site.create(&Role::FedHelper, image).await?;
-        let options = UploadToContainerOptionsBuilder::default().path("/").build();
-        let archive = container::archive(&binary, &site.volumes.open);
-        let at = site.connected().await?;
-        let copying =
-            at.docker
-                .upload_to_container(&name, Some(options), body_full(archive.into()));
-        site.unless_gone(copying)
-            .await?
-            .map_err(|e| failed(format!("the helper could not be copied: {e}")))?;
+        // Our own image has it.
+        if site.config.helper_image.is_some() {
+            self.copy_helper(&name).await?;
+        }
         match Feed::begin(site, name.clone()).await {
             Ok(feed) => Ok(Helper::Fed(feed)),
             Err(Unfed::Failed(failure)) => Err(failure),
@@ -113,6 +102,27 @@ impl DockerExecutor {
                 Ok(Helper::Plain(Shell::new(name)))
             }
         }
+    }
+
+    /// Makes a container of any image with a shell and git one that our helper works in.
+    async fn copy_helper(&self, container: &str) -> Result<(), StageFailure> {
+        let site = &self.site;
+        let path = &site.machine.facts.helper_binary;
+        let binary = tokio::fs::read(path).await.map_err(|e| {
+            failed(format!(
+                "the helper binary {} cannot be read: {e}; run `make`",
+                path.display()
+            ))
+        })?;
+        let options = UploadToContainerOptionsBuilder::default().path("/").build();
+        let archive = container::archive(&binary, &site.volumes.open);
+        let at = site.connected().await?;
+        let copying =
+            at.docker
+                .upload_to_container(container, Some(options), body_full(archive.into()));
+        site.unless_gone(copying)
+            .await?
+            .map_err(|e| unmet("the helper could not be copied", &e))
     }
 
     async fn make_build(&self) -> Result<Shell, StageFailure> {
@@ -247,7 +257,13 @@ impl Executor for DockerExecutor {
                 notes.info(&format!(
                     "Using helper image:  {name}  (overridden, default would be  {ours} )"
                 ));
-                self.obtain(name, None, &notes).await?.usable_name
+                // The job's own policies are for its own image.
+                let config = &self.site.config;
+                let (policies, allowed) = (&config.pull_policies, &config.allowed_pull_policies);
+                let policies =
+                    pull_policy::effective(name, &[], policies, allowed).map_err(refused)?;
+                let present = self.obtain(name, None, &policies, &notes).await?;
+                present.usable_name
             }
             None => self.site.machine.facts.helper_image.clone(),
         };
@@ -272,7 +288,12 @@ impl Executor for DockerExecutor {
             )));
         }
         let present = self
-            .obtain(name, plan.image.platform.as_deref(), &notes)
+            .obtain(
+                name,
+                plan.image.platform.as_deref(),
+                &plan.image.pull_policies,
+                &notes,
+            )
             .await?;
         self.build_image.get_or_init(|| async { present }).await;
         let mut place = self.build.lock().await;

@@ -3,7 +3,8 @@
 //! ```text
 //! attach ─▶ hello{resume_from} ─▶ hello ─▶ stage ─▶ output… ─▶ exit        any loss: attach again, and so on from hello
 //! ```
-//! Invariants: a frame is taken once, by its number; a stage may be sent again, because the helper knows its id.
+//! Invariants: a frame is taken once, by its number; a stage may be sent again, because the helper knows its id; a helper
+//! that runs and does not answer is given up after the time that a lost connection is waited for.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::errors::Error;
-use bollard::query_parameters::{AttachContainerOptionsBuilder, StartContainerOptions};
+use bollard::query_parameters::StartContainerOptions;
 use fleetling_helper::{
     Decoder, Frame as _, FromHelper, Shell, StageOrder, Stream as From, ToHelper,
 };
@@ -49,6 +50,22 @@ struct Wire {
 /// What broke a wire; the next one resumes.
 struct Broken;
 
+/// How long a helper has owed an answer.
+#[derive(Default)]
+struct Silence(Option<Instant>);
+
+impl Silence {
+    /// Goes on counting where it has begun.
+    fn begin(&mut self) {
+        self.0.get_or_insert_with(Instant::now);
+    }
+
+    /// A helper may be silent for as long as a connection may be lost.
+    fn is_too_long(&self) -> bool {
+        self.0.is_some_and(|since| since.elapsed() >= REDIAL_WINDOW)
+    }
+}
+
 /// Why a helper could not be fed.
 pub(super) enum Unfed {
     /// This image cannot run our helper.
@@ -59,8 +76,13 @@ pub(super) enum Unfed {
 impl Wire {
     async fn send(&mut self, frame: &ToHelper) -> Result<(), Broken> {
         let line = frame.encode().map_err(|_| Broken)?;
-        self.input.write_all(&line).await.map_err(|_| Broken)?;
-        self.input.flush().await.map_err(|_| Broken)
+        let sending = async {
+            self.input.write_all(&line).await?;
+            self.input.flush().await
+        };
+        // A helper that does not read takes nothing more once the pipes are full.
+        let sent = tokio::time::timeout(REDIAL_WINDOW, sending).await;
+        sent.map_err(|_| Broken)?.map_err(|_| Broken)
     }
 
     /// The next frame. Safe to drop: what was read stays in the decoder.
@@ -121,18 +143,8 @@ impl Feed {
         let until = Instant::now() + REDIAL_WINDOW;
         loop {
             let at = site.connected().await?;
-            let options = AttachContainerOptionsBuilder::default()
-                .stream(true)
-                .stdin(true)
-                .stdout(true)
-                .stderr(true)
-                .build();
-            let attaching = at.docker.attach_container(&self.name, Some(options));
-            match site
-                .unless_gone(tokio::time::timeout_at(until, attaching))
-                .await?
-            {
-                Ok(Ok(attached)) => {
+            match site.attach(&at, &self.name).await? {
+                Ok(attached) => {
                     self.wire = Some(Wire {
                         input: attached.input,
                         output: attached.output,
@@ -140,11 +152,10 @@ impl Feed {
                     });
                     return Ok(());
                 }
-                Ok(Err(error)) if Instant::now() > until => {
-                    return Err(failed(format!("cannot attach to {}: {error}", self.name)));
+                Err(why) if Instant::now() >= until => {
+                    return Err(failed(format!("cannot attach to {}: {why}", self.name)));
                 }
-                Err(_) => return Err(failed(format!("cannot attach to {} in time", self.name))),
-                Ok(Err(_)) => site.unless_gone(tokio::time::sleep(PAUSE)).await?,
+                Err(_) => site.unless_gone(tokio::time::sleep(PAUSE)).await?,
             }
         }
     }
@@ -188,13 +199,27 @@ impl Feed {
             shell: Shell::Detect,
         });
         let mut sieve = Sieve::new(&stage.begin_mark);
+        let mut silence = Silence::default();
         loop {
             if self.wire.is_none() {
                 self.attach(site).await?;
                 if let Err(Broken) = self.greet(site).await {
                     still_runs(site, &self.name).await?;
+                    silence.begin();
+                    if silence.is_too_long() {
+                        return Err(failed(format!(
+                            "the helper container runs but did not answer for {} s",
+                            REDIAL_WINDOW.as_secs()
+                        )));
+                    }
+                    // A stopped stage is not worth waiting for.
+                    if stop.is_cancelled() {
+                        return Err(StageFailure::Stopped);
+                    }
+                    site.unless_gone(tokio::time::sleep(PAUSE)).await?;
                     continue;
                 }
+                silence = Silence::default();
             }
             let fed = self.feed(&order, &mut sieve, output, stop);
             let code = match site.unless_gone(fed).await? {
@@ -202,6 +227,7 @@ impl Feed {
                 Ok(None) => return Err(StageFailure::Stopped),
                 Err(Broken) => {
                     self.wire = None;
+                    silence.begin();
                     still_runs(site, &self.name).await?;
                     continue;
                 }
@@ -299,4 +325,22 @@ async fn still_runs(site: &Site, name: &str) -> Result<(), StageFailure> {
             ""
         }
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_counts_from_its_begin_and_ends_the_wait_within_the_window() {
+        let mut silence = Silence::default();
+        tokio::time::sleep(REDIAL_WINDOW * 2).await;
+        assert!(!silence.is_too_long(), "nothing was owed");
+        silence.begin();
+        tokio::time::sleep(REDIAL_WINDOW / 2).await;
+        silence.begin();
+        assert!(!silence.is_too_long());
+        tokio::time::sleep(REDIAL_WINDOW / 2).await;
+        assert!(silence.is_too_long(), "the second loss began it anew");
+    }
 }

@@ -12,9 +12,10 @@ use futures_util::TryStreamExt as _;
 use rand::Rng as _;
 use secrecy::ExposeSecret as _;
 
+use super::site::{failed, is_answer, is_missing, may_pass, unmet};
 use super::stage::{Notes, RegistryCredential, StageFailure};
 use super::{glob, reference};
-use crate::config::usable::PullPolicy;
+use crate::config::pull_policy::{PullPolicy, listed};
 use crate::coordinator::outcome::FailureReason;
 
 const TRIES: u32 = 3;
@@ -47,18 +48,16 @@ pub(super) async fn obtain(
     wanted: &Wanted<'_>,
     notes: &Arc<dyn Notes>,
 ) -> Result<Present, StageFailure> {
-    let names: Vec<_> = wanted.policies.iter().map(|p| policy_name(*p)).collect();
     notes.info(&format!(
-        "Using effective pull policy of [{}] for container {}",
-        names.join(" "),
+        "Using effective pull policy of {} for container {}",
+        listed(wanted.policies),
         wanted.name
     ));
     let mut last = None;
     for (n, policy) in wanted.policies.iter().enumerate() {
         if n > 0 {
-            let name = policy_name(*policy);
             notes.info(&format!(
-                "Attempt #{}: Trying \"{name}\" pull policy",
+                "Attempt #{}: Trying \"{policy}\" pull policy",
                 n + 1
             ));
         }
@@ -72,25 +71,41 @@ pub(super) async fn obtain(
                 ));
                 return Ok(present);
             }
+            // No other policy reaches the instance either.
+            Err(error) if !is_answer(&error) => {
+                let what = format!(
+                    "the connection was lost while getting image {}",
+                    wanted.name
+                );
+                return Err(unmet(&what, &error));
+            }
             Err(error) => {
-                let name = policy_name(*policy);
                 notes.warn(&format!(
-                    "Failed to pull image with policy \"{name}\": {error}"
+                    "Failed to pull image with policy \"{policy}\": {error}"
                 ));
                 last = Some(error);
             }
         }
     }
-    let last = last.map(|e| e.to_string()).unwrap_or_default();
-    Err(StageFailure::Failed {
-        reason: reason(&last),
+    Err(last.map_or_else(
+        || failed(format!("no pull policy for image {}", wanted.name)),
+        |last| not_pulled(wanted.name, wanted.policies, &last),
+    ))
+}
+
+/// What remains when every policy was refused.
+fn not_pulled(image: &str, policies: &[PullPolicy], last: &Error) -> StageFailure {
+    let error = last.to_string();
+    let (reason, known) = reason(&error);
+    StageFailure::Failed {
+        reason,
         message: format!(
-            "failed to pull image \"{}\" with specified policies [{}]: {last}",
-            wanted.name,
-            names.join(" ")
+            "failed to pull image \"{image}\" with specified policies {}: {error}",
+            listed(policies)
         ),
-        retry: false,
-    })
+        // The daemon answers 500 for its own troubles and for a registry's; a registry's are known by their words.
+        retry: !known && may_pass(last),
+    }
 }
 
 async fn by_policy(
@@ -102,14 +117,16 @@ async fn by_policy(
     let image = reference::tagged(wanted.name);
     match policy {
         PullPolicy::Never => return docker.inspect_image(&image).await,
-        PullPolicy::IfNotPresent => {
-            if let Ok(found) = docker.inspect_image(&image).await {
+        PullPolicy::IfNotPresent => match docker.inspect_image(&image).await {
+            Ok(found) => {
                 notes.info(
                     "Using locally found image version due to \"if-not-present\" pull policy",
                 );
                 return Ok(found);
             }
-        }
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(error),
+        },
         PullPolicy::Always => {}
     }
     // An image named by its ID is in no registry.
@@ -121,11 +138,7 @@ async fn by_policy(
         notes.info(&format!("Pulling docker image {image} ..."));
         match pull(docker, wanted, &image).await {
             Ok(()) => return docker.inspect_image(&image).await,
-            Err(error)
-                if n < TRIES
-                    && reason(&error.to_string())
-                        == FailureReason::RunnerExternalDependencyFailure =>
-            {
+            Err(error) if n < TRIES && is_outside(&error) => {
                 let pause = rand::rng().random_range(2_000..10_000);
                 tokio::time::sleep(Duration::from_millis(pause)).await;
                 n += 1;
@@ -165,22 +178,15 @@ pub(super) fn present(image: &ImageInspect) -> Present {
     }
 }
 
-fn policy_name(policy: PullPolicy) -> &'static str {
-    match policy {
-        PullPolicy::Always => "always",
-        PullPolicy::IfNotPresent => "if-not-present",
-        PullPolicy::Never => "never",
-    }
+/// Whether the registry, or the way to it, is to blame.
+fn is_outside(error: &Error) -> bool {
+    is_answer(error)
+        && reason(&error.to_string()).0 == FailureReason::RunnerExternalDependencyFailure
 }
 
-/// GitLab's reason for a pull error. An image that does not exist is a pull failure here, upstream a configuration error.
-fn reason(error: &str) -> FailureReason {
-    const REFUSED: [&str; 4] = [
-        "no basic auth credentials",
-        "unauthorized",
-        "authentication required",
-        "access to the resource is denied",
-    ];
+/// GitLab's reason for a pull error, and whether its words were known. An image that does not exist, or that the login
+/// does not open, is a pull failure here, upstream a configuration error.
+fn reason(error: &str) -> (FailureReason, bool) {
     const OUTSIDE: [&str; 8] = [
         "dial tcp",
         "connection refused",
@@ -191,51 +197,129 @@ fn reason(error: &str) -> FailureReason {
         "request canceled",
         "connection reset",
     ];
-    const MISSING: [&str; 5] = [
+    const CLOSED: [&str; 9] = [
         "not found",
         "manifest unknown",
         "no such image",
         "pull access denied",
         "repository does not exist or may require",
+        "no basic auth credentials",
+        "unauthorized",
+        "authentication required",
+        "access to the resource is denied",
     ];
     let error = error.to_lowercase();
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| error.contains(phrase));
     if says(&OUTSIDE) {
-        FailureReason::RunnerExternalDependencyFailure
-    } else if says(&MISSING) {
-        FailureReason::ImagePullFailure
-    } else if says(&REFUSED) {
-        FailureReason::RunnerConfigurationError
+        (FailureReason::RunnerExternalDependencyFailure, true)
     } else {
-        FailureReason::ImagePullFailure
+        (FailureReason::ImagePullFailure, says(&CLOSED))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use bollard::BollardRequest;
+
     use super::*;
 
-    #[test]
-    fn pull_errors_have_gitlabs_reasons() {
-        use FailureReason::*;
-        for (error, expected) in [
-            (
-                "manifest for nope:latest not found: manifest unknown",
-                ImagePullFailure,
-            ),
-            (
-                "pull access denied for nope, repository does not exist or may require 'docker login'",
-                ImagePullFailure,
-            ),
-            (
-                "Get \"https://r/v2/\": dial tcp: i/o timeout",
-                RunnerExternalDependencyFailure,
-            ),
-            ("Head: no basic auth credentials", RunnerConfigurationError),
-            ("something else", ImagePullFailure),
-        ] {
-            assert_eq!(reason(error), expected, "{error}");
+    fn answered(status_code: u16, message: &str) -> Error {
+        Error::DockerResponseServerError {
+            status_code,
+            message: message.into(),
         }
+    }
+
+    #[test]
+    fn pull_errors_have_gitlabs_reasons_and_only_the_daemon_s_own_may_pass() {
+        use FailureReason::*;
+        for (error, expected, again) in [
+            (
+                answered(404, "manifest for nope:latest not found: manifest unknown"),
+                ImagePullFailure,
+                false,
+            ),
+            (
+                answered(
+                    404,
+                    "pull access denied for nope, repository does not exist or may require 'docker login'",
+                ),
+                ImagePullFailure,
+                false,
+            ),
+            (
+                answered(500, "Get \"https://r/v2/\": dial tcp: i/o timeout"),
+                RunnerExternalDependencyFailure,
+                false,
+            ),
+            (
+                answered(500, "Head: no basic auth credentials"),
+                ImagePullFailure,
+                false,
+            ),
+            (answered(500, "layer store is busy"), ImagePullFailure, true),
+            (answered(400, "something else"), ImagePullFailure, false),
+            (
+                Error::DockerStreamError {
+                    error: "unexpected EOF".into(),
+                },
+                ImagePullFailure,
+                false,
+            ),
+        ] {
+            let said = error.to_string();
+            let StageFailure::Failed { reason, retry, .. } =
+                not_pulled("a", &[PullPolicy::Always], &error)
+            else {
+                panic!("{said}");
+            };
+            assert_eq!((reason, retry), (expected, again), "{said}");
+        }
+    }
+
+    struct Unread;
+
+    impl Notes for Unread {
+        fn info(&self, _: &str) {}
+        fn warn(&self, _: &str) {}
+    }
+
+    #[tokio::test]
+    async fn a_connection_lost_while_pulling_is_no_pull_failure_and_may_pass() {
+        let asked = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&asked);
+        let docker = Docker::connect_with_custom_transport(
+            move |_: BollardRequest| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                async {
+                    Err(Error::IOError {
+                        err: std::io::ErrorKind::BrokenPipe.into(),
+                    })
+                }
+            },
+            Some("http://docker"),
+            10,
+            bollard::API_DEFAULT_VERSION,
+        )
+        .expect("no request is made");
+        let notes: Arc<dyn Notes> = Arc::new(Unread);
+        let wanted = Wanted {
+            name: "busybox",
+            platform: None,
+            policies: &[PullPolicy::Always, PullPolicy::IfNotPresent],
+            credentials: &[],
+        };
+        let failure = obtain(&docker, &wanted, &notes)
+            .await
+            .expect_err("it is lost");
+        assert!(
+            matches!(&failure, StageFailure::Failed { reason: FailureReason::RunnerSystemFailure, retry: true, message }
+                if message.contains("connection was lost") && message.contains("busybox")),
+            "{failure:?}"
+        );
+        assert_eq!(asked.load(Ordering::SeqCst), 1, "another policy was tried");
     }
 
     #[test]

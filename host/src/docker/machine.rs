@@ -1,7 +1,7 @@
 //! A ready instance: its warm connections and what was learnt of it before any job came.
 //!
 //! ```text
-//! control ── heartbeat, facts           closing ─▶ every line ends
+//! control ── ping, facts                closing ─▶ every line ends
 //! slot 0 ── one job's streams           gone ────▶ every wait ends at once, with the cloud's reason
 //! slot 1 ── …
 //! ```
@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::line::Line;
 use crate::fleet::group::InstanceId;
-use crate::fleet::ready;
+use crate::fleet::ready::{self, NotReady};
 
-const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How long Docker may take to answer a ping, a lost connection's redial included.
+const PING: Duration = Duration::from_secs(5);
 
 /// What is known of an instance once it is ready.
 #[derive(Clone, Debug)]
@@ -70,15 +71,21 @@ impl ready::Machine for Machine {
         self.changes.send_modify(|n| *n += 1);
     }
 
-    async fn heartbeat(&self) -> Result<(), String> {
+    async fn ping(&self) -> Result<(), NotReady> {
         let ping = async {
             let control = self.control.connected().await?;
             control.docker.ping().await.map_err(|e| e.to_string())
         };
-        tokio::time::timeout(HEARTBEAT, ping)
-            .await
-            .map_err(|_| "docker did not answer in time".to_owned())?
-            .map(drop)
+        let answered = tokio::time::timeout(PING, ping).await;
+        let why = match answered {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(why)) => why,
+            Err(_) => format!("no answer within {} s", PING.as_secs()),
+        };
+        Err(NotReady::Failed(format!(
+            "docker on instance {} does not answer: {why}",
+            self.instance
+        )))
     }
 
     async fn close(&self) {

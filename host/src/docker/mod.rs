@@ -7,6 +7,8 @@ mod feed;
 mod glob;
 mod helper_image;
 mod image;
+mod label;
+mod leftovers;
 mod line;
 pub mod machine;
 pub mod readiness;

@@ -1,6 +1,5 @@
-//! Makes instances ready: connections, ready command, Docker, architecture, helper image.
+//! Makes instances ready: connections, ready command, Docker, architecture, helper image, nothing left of earlier jobs.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +11,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::helper_image;
 use super::line::{Connected, Line, Wires};
 use super::machine::{Facts, Machine};
+use super::{helper_image, label, leftovers};
 use crate::fleet::connector::{Connector, DialFailure, Route, Target};
 use crate::fleet::group::InstanceId;
 use crate::fleet::ready::{Authorise, NotReady, Occupation, Preparation};
 
 const READY_COMMAND: Duration = Duration::from_secs(300);
-const MANAGED: &str = "com.gitlab.gitlab-runner.managed";
-const SYSTEM_ID: &str = "com.gitlab.gitlab-runner.runner.system_id";
 
 /// How instances of one group are made ready.
 pub struct Readiness {
@@ -47,7 +44,7 @@ impl Readiness {
         Connected::new(link, &self.target).map_err(|e| NotReady::Failed(e.to_string()))
     }
 
-    async fn facts(&self, control: &Connected) -> Result<Facts, NotReady> {
+    async fn facts(&self, instance: &InstanceId, control: &Connected) -> Result<Facts, NotReady> {
         if let Some(command) = &self.ready_command {
             let finished = control.link.run(command, READY_COMMAND).await;
             let finished =
@@ -71,6 +68,9 @@ impl Readiness {
                 "docker on the instance runs {os:?} containers, only linux is supported"
             )));
         }
+        leftovers::remove(&control.docker, instance, &self.system_id)
+            .await
+            .map_err(NotReady::Failed)?;
         let arch = helper_image::arch_name(&version.arch.unwrap_or_default()).to_owned();
         let helper_image = helper_image::ensure(&control.docker, &self.data, &arch)
             .await
@@ -98,7 +98,7 @@ impl Preparation for Readiness {
         // The control connection proves address and login; the slots then dial beside the slow rest.
         let control = self.dial(&route).await?;
         let (facts, dialled) = tokio::try_join!(
-            self.facts(&control),
+            self.facts(&instance, &control),
             try_join_all((0..slots).map(|_| self.dial(&route)))
         )?;
         for slot in &dialled {
@@ -145,9 +145,8 @@ impl Preparation for Readiness {
     ) -> Result<Occupation, NotReady> {
         let route = self.connector.route(instance, authorise);
         let control = self.dial(&route).await?;
-        let managed = HashMap::from([("label", vec![format!("{MANAGED}=true")])]);
         let options = ListContainersOptionsBuilder::default()
-            .filters(&managed)
+            .filters(&label::filter(&[(label::MANAGED, "true")]))
             .build();
         let listed = control.docker.list_containers(Some(options)).await;
         control.link.close().await;
@@ -156,7 +155,7 @@ impl Preparation for Readiness {
             .into_iter()
             .filter(|container| {
                 let labels = container.labels.as_ref();
-                labels.and_then(|labels| labels.get(SYSTEM_ID)) != Some(&self.system_id)
+                labels.and_then(|labels| labels.get(label::SYSTEM_ID)) != Some(&self.system_id)
             })
             .map(|container| {
                 let names = container.names.unwrap_or_default();

@@ -16,8 +16,7 @@ use bollard::errors::Error;
 use bollard::exec::StartExecOptions;
 use bollard::models::ExecConfig;
 use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, KillContainerOptions, LogsOptionsBuilder, StartContainerOptions,
-    WaitContainerOptionsBuilder,
+    KillContainerOptions, LogsOptionsBuilder, StartContainerOptions, WaitContainerOptionsBuilder,
 };
 use futures_util::{Stream as Items, StreamExt as _};
 use tokio::io::AsyncWriteExt as _;
@@ -25,7 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::line::{Connected, REDIAL_WINDOW};
-use super::site::{self, Site, failed};
+use super::site::{self, Site, failed, unmet};
 use super::stage::{Output, StageFailure, StageScript, Stream};
 use super::stream::{Sieve, Skip, Tally};
 
@@ -117,10 +116,8 @@ impl Shell {
             .docker
             .start_container(&self.name, None::<StartContainerOptions>);
         site.unless_gone(starting).await?.map_err(|error| {
-            failed(format!(
-                "container {} could not be started: {error}",
-                self.name
-            ))
+            let what = format!("container {} could not be started", self.name);
+            unmet(&what, &error)
         })?;
         self.started = true;
         Ok(())
@@ -135,15 +132,7 @@ impl Shell {
         stop: &CancellationToken,
     ) -> Result<End, StageFailure> {
         let at = site.connected().await?;
-        let options = AttachContainerOptionsBuilder::default()
-            .stream(true)
-            .stdin(true)
-            .stdout(true)
-            .stderr(true)
-            .build();
-        let attaching = at.docker.attach_container(&self.name, Some(options));
-        let attaching = tokio::time::timeout(REDIAL_WINDOW, attaching);
-        let Ok(Ok(attached)) = site.unless_gone(attaching).await? else {
+        let Ok(attached) = site.attach(&at, &self.name).await? else {
             return Ok(End::NothingRan);
         };
         if !self.started

@@ -4,10 +4,12 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bollard::container::AttachContainerResults;
 use bollard::errors::Error;
 use bollard::models::ContainerState;
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder,
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions,
+    RemoveContainerOptionsBuilder,
 };
 use rand::Rng as _;
 use tokio::time::Instant;
@@ -108,14 +110,34 @@ impl Site {
                     message,
                 }) => return Err(refused(format!("docker refuses the container: {message}"))),
                 Err(error @ Error::DockerResponseServerError { .. }) => {
-                    return Err(failed(format!("docker cannot make the container: {error}")));
+                    return Err(unmet("docker cannot make the container", &error));
                 }
                 Err(error) if Instant::now() > until => {
                     return Err(failed(format!("docker does not answer: {error}")));
                 }
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(_) => self.unless_gone(tokio::time::sleep(PAUSE)).await?,
             }
         }
+    }
+
+    /// Attaches to all three streams of a container, within the redial window; `Err` in `Ok` says why it did not work.
+    pub(super) async fn attach(
+        &self,
+        at: &Connected,
+        name: &str,
+    ) -> Result<Result<AttachContainerResults, String>, StageFailure> {
+        let options = AttachContainerOptionsBuilder::default()
+            .stream(true)
+            .stdin(true)
+            .stdout(true)
+            .stderr(true)
+            .build();
+        let attaching = at.docker.attach_container(name, Some(options));
+        let attaching = tokio::time::timeout(REDIAL_WINDOW, attaching);
+        Ok(match self.unless_gone(attaching).await? {
+            Ok(attached) => attached.map_err(|e| e.to_string()),
+            Err(_) => Err("docker does not answer".into()),
+        })
     }
 
     /// The container's state, asked until docker answers or the redial window has passed.
@@ -196,11 +218,36 @@ pub(super) fn is_not_running(error: &Error) -> bool {
         )
 }
 
+/// Whether Docker was heard at all; otherwise the connection was lost, or stayed silent.
+pub(super) fn is_answer(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::DockerResponseServerError { .. } | Error::DockerStreamError { .. }
+    )
+}
+
+/// Whether a new try may not meet this error again: there was no answer, or the daemon blames itself.
+pub(super) fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::DockerResponseServerError { status_code, .. } => *status_code >= 500,
+        other => !is_answer(other),
+    }
+}
+
 pub(super) fn failed(message: String) -> StageFailure {
     StageFailure::Failed {
         reason: FailureReason::RunnerSystemFailure,
         message,
         retry: false,
+    }
+}
+
+/// A request of a preparation that Docker did not meet.
+pub(super) fn unmet(what: &str, error: &Error) -> StageFailure {
+    StageFailure::Failed {
+        reason: FailureReason::RunnerSystemFailure,
+        message: format!("{what}: {error}"),
+        retry: may_pass(error),
     }
 }
 

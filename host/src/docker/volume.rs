@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bollard::models::{Mount, MountType, MountVolumeOptions};
 use sha2::{Digest as _, Sha256};
 
+use super::label;
 use super::stage::Plan;
 use crate::config::usable;
 
@@ -65,7 +66,8 @@ impl Volumes {
             None => format!("{}-cache-{hash}", plan.volume_base),
         };
         let mut labels: HashMap<String, String> = plan.labels.iter().cloned().collect();
-        labels.insert("com.gitlab.gitlab-runner.type".into(), "cache".into());
+        labels.insert(label::TYPE.into(), "cache".into());
+        labels.insert(label::REUSABLE.into(), temporary.is_none().to_string());
         self.mounts.push(Mount {
             target: Some(destination.into()),
             source: Some(name.clone()),

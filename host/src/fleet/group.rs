@@ -249,7 +249,7 @@ pub struct Group {
 }
 
 /// What the host tells a provider at `init`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ProviderSettings {
     pub os: Option<String>,
     pub arch: Option<String>,

@@ -34,6 +34,8 @@ use census::{Census, Seen};
 
 /// The contract's limit for one `decrease`.
 const MOST_AT_ONCE: usize = 50;
+/// Whoever has the group may let it go at any moment, as an entry does that is being replaced.
+const CONFLICT_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// After wrong credentials only a person helps; a change of what was granted ends the wait at once.
 const OPERATOR_RETRY: Duration = Duration::from_secs(300);
@@ -363,6 +365,7 @@ impl<P: Preparation> Provisioner<P> {
                 kind, retry_after, ..
             }) => match kind {
                 ProblemKind::Unauthenticated | ProblemKind::Forbidden => OPERATOR_RETRY,
+                ProblemKind::Conflict => own.min(CONFLICT_RETRY),
                 _ => retry_after.unwrap_or(own).min(OPERATOR_RETRY),
             },
             CallFailure::OutcomeUnknown(_) | CallFailure::NotCalled(_) => own,

@@ -63,8 +63,8 @@ pub trait Machine: Send + Sync + 'static {
     fn changes(&self) -> watch::Receiver<u64>;
     /// Told by the provisioner: the cloud says the instance is gone, every wait on it ends now with this reason.
     fn gone(&self, reason: String);
-    /// A Docker ping over the warm control connection.
-    async fn heartbeat(&self) -> Result<(), String>;
+    /// Whether Docker still answers over the warm control connection, within seconds: cheap enough to ask before a job.
+    async fn ping(&self) -> Result<(), NotReady>;
     /// Closes every connection.
     async fn close(&self);
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
+use crate::config::pull_policy::{self, NoPolicy, PullPolicy};
 use crate::config::scalars::GoDuration;
-use crate::config::usable::PullPolicy;
 use crate::coordinator::payload::Job;
 use crate::docker::stage::{BuildImage, Plan, RegistryCredential};
 
@@ -267,42 +267,33 @@ fn build_image(work: &Work, variables: &Variables) -> Result<BuildImage, String>
             .map(|user| variables.expand(user))
             .or_else(|| option("user")),
         platform: option("platform"),
-        pull_policies: pull_policies(work)?,
+        pull_policies: pull_policies(work, &name)?,
         name,
     })
 }
 
-/// The job's own policies where it has some, each allowed by the operator.
-fn pull_policies(work: &Work) -> Result<Vec<PullPolicy>, String> {
+/// What the operator allows of the job's own policies where it has some, else of the configured ones.
+fn pull_policies(work: &Work, image: &str) -> Result<Vec<PullPolicy>, String> {
     let docker = &work.runner.docker;
     let wanted = work
         .payload
         .image
         .as_ref()
-        .and_then(|image| image.pull_policy.as_ref());
-    let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else {
-        return Ok(docker.pull_policies.clone());
-    };
-    let mut policies = Vec::new();
-    for text in wanted {
-        let policy = match text.as_str() {
-            "always" => PullPolicy::Always,
-            "if-not-present" => PullPolicy::IfNotPresent,
-            "never" => PullPolicy::Never,
-            _ => return Err(format!("unknown pull_policy {text:?} in the job's image")),
-        };
-        let allowed = match docker.allowed_pull_policies.is_empty() {
-            true => &docker.pull_policies,
-            false => &docker.allowed_pull_policies,
-        };
-        if !allowed.contains(&policy) {
-            return Err(format!(
-                "pull_policy {text:?} of the job's image is not among the allowed_pull_policies"
-            ));
-        }
-        policies.push(policy);
-    }
-    Ok(policies)
+        .and_then(|image| image.pull_policy.as_deref())
+        .unwrap_or_default();
+    let of_job: Vec<PullPolicy> = wanted
+        .iter()
+        .map(|text| {
+            text.parse()
+                .map_err(|NoPolicy| format!("unknown pull_policy {text:?} in the job's image"))
+        })
+        .collect::<Result<_, _>>()?;
+    pull_policy::effective(
+        image,
+        &of_job,
+        &docker.pull_policies,
+        &docker.allowed_pull_policies,
+    )
 }
 
 /// The payload's registry logins, then those of `DOCKER_AUTH_CONFIG`.

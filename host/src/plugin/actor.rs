@@ -326,7 +326,10 @@ impl Worker {
             }
         };
         match lost {
-            None => self.instance = Some(instance),
+            None => {
+                instance.guest.store.data_mut().end_call();
+                self.instance = Some(instance);
+            }
             Some(Lost(why)) => self.back_off(why),
         }
     }

@@ -37,8 +37,11 @@ pub fn add_to_linker(linker: &mut wasmtime::component::Linker<Sandbox>) -> wasmt
     Contract::add_to_linker::<Sandbox, Has>(linker, |sandbox| sandbox)
 }
 
+/// Of a text for the operator, and of a memo.
+const TEXT_BYTES: usize = 4 << 10;
+
 /// What a plugin says about itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     pub name: String,
     pub version: String,
@@ -86,6 +89,9 @@ impl Guest {
     pub async fn update(&mut self) -> Called<Snapshot> {
         let provider = self.contract.fleetling_provider_provider();
         let answer = provider.call_update(&mut self.store).await?;
+        if let Some(id) = answer.as_ref().ok().and_then(with_long_memo) {
+            wasmtime::bail!("its memo of {id} is larger than 4 KiB");
+        }
         Ok(answer.map(snapshot).map_err(problem))
     }
 
@@ -249,6 +255,15 @@ fn instance_ref(of: InstanceRef) -> wit::InstanceRef {
     }
 }
 
+/// At most as long as the contract promises to keep.
+fn short(mut text: String) -> String {
+    if text.len() > TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES));
+        text.push('…');
+    }
+    text
+}
+
 fn problem(problem: wit::Problem) -> Problem {
     use wit::ProblemKind as W;
     Problem {
@@ -266,9 +281,9 @@ fn problem(problem: wit::Problem) -> Problem {
             W::Unsupported => ProblemKind::Unsupported,
             W::Other => ProblemKind::Other,
         },
-        message: problem.message,
-        subject: problem.subject,
-        code: problem.code,
+        message: short(problem.message),
+        subject: problem.subject.map(short),
+        code: problem.code.map(short),
         retry_after: problem.retry_after_ms.map(Duration::from_millis),
     }
 }
@@ -295,6 +310,13 @@ fn group(group: wit::Group) -> Group {
         owner: group.owner,
         notices: notices(group.notices),
     }
+}
+
+/// A memo is kept for every instance, and one that is cut would mean something else.
+fn with_long_memo(snapshot: &wit::Snapshot) -> Option<&str> {
+    let mut instances = snapshot.instances.iter();
+    let long = instances.find(|instance| instance.memo.len() > TEXT_BYTES);
+    long.map(|instance| &*instance.id)
 }
 
 fn snapshot(snapshot: wit::Snapshot) -> Snapshot {
@@ -379,5 +401,99 @@ fn connection(connection: wit::Connection) -> Connection {
             .collect(),
         host_keys: connection.host_keys,
         valid_until: connection.valid_until.and_then(time),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_cut_to_what_an_operator_reads() {
+        let long = wit::Problem {
+            kind: wit::ProblemKind::Other,
+            message: "é".repeat(TEXT_BYTES),
+            subject: None,
+            code: Some("x".repeat(TEXT_BYTES)),
+            retry_after_ms: None,
+            extras: Vec::new(),
+        };
+        let told = problem(long);
+        assert_eq!(told.message, "é".repeat(TEXT_BYTES / 2) + "…");
+        assert_eq!(told.code, Some("x".repeat(TEXT_BYTES)));
+    }
+
+    #[test]
+    fn a_snapshot_keeps_what_the_provider_tells_of_group_and_instance() {
+        let mut reclaimed = wit::Instance {
+            id: "i-1".into(),
+            state: wit::InstanceState::Running,
+            created_at: Some(1_500),
+            pool: Some("zone-a".into()),
+            generation: Some("lt-1:3".into()),
+            interruption: Some(wit::Interruption {
+                kind: wit::InterruptionKind::Reclaim,
+                at: Some(2_000),
+            }),
+            reason: None,
+            request: Some("token".into()),
+            memo: "memo".into(),
+            extras: vec![("arch".into(), "arm64".into())],
+        };
+        let told = snapshot(wit::Snapshot {
+            instances: vec![reclaimed.clone()],
+            target: Some(1),
+            max_size: Some(5),
+            owner: Some("another".into()),
+            notices: vec![wit::Notice {
+                subject: "AZRebalance".into(),
+                message: "it is on".into(),
+            }],
+            extras: vec![
+                ("unknown".into(), "x".into()),
+                ("generation".into(), "lt-1:4".into()),
+            ],
+        });
+        let at = |millis| UNIX_EPOCH + Duration::from_millis(millis);
+        let instance = Listed {
+            id: InstanceId("i-1".into()),
+            state: InstanceState::Running,
+            created_at: Some(at(1_500)),
+            pool: Some("zone-a".into()),
+            generation: Some("lt-1:3".into()),
+            interruption: Some(Interruption {
+                kind: InterruptionKind::Reclaim,
+                at: Some(at(2_000)),
+            }),
+            reason: None,
+            request: Some("token".into()),
+            memo: "memo".into(),
+            extras: vec![("arch".into(), "arm64".into())],
+        };
+        let expected = Snapshot {
+            instances: vec![instance],
+            target: Some(1),
+            max_size: Some(5),
+            owner: Some("another".into()),
+            generation: Some("lt-1:4".into()),
+            notices: vec![Notice {
+                subject: "AZRebalance".into(),
+                message: "it is on".into(),
+            }],
+        };
+        assert_eq!(told, expected);
+        let memo_of = |bytes: usize| {
+            reclaimed.memo = "m".repeat(bytes);
+            wit::Snapshot {
+                instances: vec![reclaimed.clone()],
+                target: None,
+                max_size: None,
+                owner: None,
+                notices: Vec::new(),
+                extras: Vec::new(),
+            }
+        };
+        let long = [TEXT_BYTES, TEXT_BYTES + 1].map(memo_of);
+        assert_eq!(long.each_ref().map(with_long_memo), [None, Some("i-1")]);
     }
 }

@@ -8,6 +8,9 @@
 //! Invariants: nothing is dialled that was not judged in this request's own rules (connections are pooled per rules);
 //! redirects are never followed; no proxy of the environment is used.
 
+mod body;
+mod pace;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -15,13 +18,14 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Limited, StreamBody};
-use hyper::body::Frame;
+use http_body_util::{BodyExt, Limited};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use self::body::Carrier;
+use self::pace::Pace;
 use super::address::AddressRules;
 use super::grants::{Denial, Name, Reach, Target};
 
@@ -73,6 +77,7 @@ pub struct Egress {
     hosts: Mutex<HashMap<String, HostCount>>,
     own: Arc<Semaphore>,
     all: Arc<Semaphore>,
+    pace: Mutex<Pace>,
 }
 
 /// What [`Egress::new`] needs to know.
@@ -98,6 +103,7 @@ impl Egress {
             hosts: Mutex::default(),
             own: Arc::new(Semaphore::new(REQUESTS_PER_PLUGIN)),
             all: options.all,
+            pace: Mutex::default(),
         }
     }
 
@@ -119,12 +125,12 @@ impl Egress {
         REQUESTS_PER_PLUGIN - self.own.available_permits()
     }
 
-    /// The answer with its body still to come; its end gives the permits back.
-    pub async fn send(
+    /// The answer, and what must run while its body is read; its end gives the permits back.
+    async fn send(
         &self,
         request: http::Request<WasiBody>,
         options: RequestOptions,
-    ) -> Result<http::Response<WasiBody>, Error> {
+    ) -> Result<(http::Response<WasiBody>, Carrier), Error> {
         let target = Target::parse(&request.uri().to_string()).ok_or(Error::HttpRequestDenied)?;
         let admitted = lock(&self.reach).admits(&target);
         let rules = admitted.map_err(|denial| self.denied(&target, &denial))?;
@@ -156,6 +162,8 @@ impl Egress {
         let wait = async {
             // Its own first: a plugin waiting for itself must not hold what others need.
             let own = self.own.clone().acquire_owned().await;
+            let turn = lock(&self.pace).turn(tokio::time::Instant::now());
+            tokio::time::sleep(turn).await;
             let all = self.all.clone().acquire_owned().await;
             Ok::<Permits, tokio::sync::AcquireError>((own?, all?))
         };
@@ -322,12 +330,12 @@ async fn dialled(
     Ok(dialled)
 }
 
-/// Counts the body as it comes: its size, and the time between two pieces of it.
+/// Refuses what is too large by its own head; the body is only beginning.
 fn limited(
     response: reqwest::Response,
     idle: Duration,
     permits: Permits,
-) -> Result<http::Response<WasiBody>, Error> {
+) -> Result<(http::Response<WasiBody>, Carrier), Error> {
     let header_bytes: usize = response
         .headers()
         .iter()
@@ -346,24 +354,8 @@ fn limited(
     let mut answer = http::Response::new(());
     *answer.status_mut() = response.status();
     *answer.headers_mut() = response.headers().clone();
-    let pieces = futures_util::stream::try_unfold(
-        (response, 0usize, permits),
-        move |(mut response, mut bytes, permits)| async move {
-            let piece: Option<Bytes> = tokio::time::timeout(idle, response.chunk())
-                .await
-                .map_err(|_| Error::ConnectionReadTimeout)?
-                .map_err(|_| Error::HttpResponseIncomplete)?;
-            let Some(piece) = piece else {
-                return Ok(None);
-            };
-            bytes += piece.len();
-            if bytes > BODY_BYTES {
-                return Err(Error::HttpResponseBodySize(Some(BODY_BYTES as u64)));
-            }
-            Ok(Some((Frame::data(piece), (response, bytes, permits))))
-        },
-    );
-    Ok(answer.map(|()| BodyExt::boxed_unsync(StreamBody::new(pieces))))
+    let (carrier, body) = body::carried(response, idle, permits);
+    Ok((answer.map(|()| body), carrier))
 }
 
 /// Resolves once, keeps what the rules allow, and hands exactly that to the dialler.
@@ -401,14 +393,23 @@ impl reqwest::dns::Resolve for JudgingResolver {
     }
 }
 
-/// The policy as `wasi:http` asks for it.
+/// The policy as `wasi:http` asks for it: one instance's requests, none of which outlives the call that made it.
 pub struct EgressHooks {
     egress: Arc<Egress>,
+    call: CancellationToken,
 }
 
 impl EgressHooks {
     pub fn new(egress: Arc<Egress>) -> Self {
-        Self { egress }
+        Self {
+            egress,
+            call: CancellationToken::new(),
+        }
+    }
+
+    /// Ends the requests that the call left behind, and gives their permits back.
+    pub fn end_call(&mut self) {
+        std::mem::take(&mut self.call).cancel();
     }
 }
 
@@ -424,14 +425,17 @@ impl WasiHttpHooks for EgressHooks {
         options: Option<RequestOptions>,
         _fut: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
-        let egress = self.egress.clone();
+        let (egress, call) = (self.egress.clone(), self.call.clone());
         Box::new(async move {
-            let response = egress.send(request, options.unwrap_or_default()).await?;
-            let done = Box::new(async { Ok(()) });
-            Ok((
-                response,
-                done as Box<dyn Future<Output = Result<(), Error>> + Send>,
-            ))
+            let sending = egress.send(request, options.unwrap_or_default());
+            let sent = call.run_until_cancelled(sending).await;
+            let (response, carrier) = sent.unwrap_or(Err(Error::ConnectionTerminated))?;
+            let carrying = async move {
+                // A body that is cut tells its reader; there is nobody else to tell.
+                call.run_until_cancelled(carrier.run()).await;
+                Ok(())
+            };
+            Ok((response, Box::new(carrying) as Box<_>))
         })
     }
 }

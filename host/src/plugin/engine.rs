@@ -15,9 +15,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{
-    Cache, CacheConfig, Config, Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline,
-};
+use wasmtime::{Cache, CacheConfig, Config, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -25,13 +23,11 @@ use super::bindings::{self, ContractPre, Guest};
 use super::egress::{Egress, EgressHooks};
 use super::kv::Kv;
 use super::log::{GuestLog, Level, Stdio};
+use super::quota::Quota;
 use super::report::Cause;
 use super::secrets::Secrets;
 
 const TICK: Duration = Duration::from_millis(5);
-const MEMORY_BYTES: usize = 128 << 20;
-const TABLE_ELEMENTS: usize = 65_536;
-const INSTANCES: usize = 64;
 const RESOURCES: usize = 1_000;
 /// Bytes that one call may lift from guest to host.
 const HOSTCALL_FUEL: usize = 8 << 20;
@@ -45,7 +41,7 @@ pub struct Tenant {
     pub egress: Arc<Egress>,
     /// Granted names with their values at load.
     pub env: Vec<(String, String)>,
-    /// Bytes of linear memory; `None` is the default.
+    /// Bytes of an instance's linear memories together; `None` is the default.
     pub memory: Option<usize>,
     /// Replaced when the grants change.
     pub secrets: std::sync::RwLock<Arc<Secrets>>,
@@ -64,7 +60,7 @@ pub struct Sandbox {
     http: WasiHttpCtx,
     table: ResourceTable,
     hooks: EgressHooks,
-    limits: StoreLimits,
+    quota: Quota,
     tenant: Arc<Tenant>,
     meter: Arc<Meter>,
 }
@@ -72,6 +68,11 @@ pub struct Sandbox {
 impl Sandbox {
     pub fn tenant(&self) -> &Tenant {
         &self.tenant
+    }
+
+    /// Nothing that the guest asked for in a call goes on after it.
+    pub fn end_call(&mut self) {
+        self.hooks.end_call();
     }
 }
 
@@ -165,7 +166,6 @@ impl Engine {
     pub fn new(cache_dir: Option<&Path>) -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config.epoch_interruption(true);
-        // Address space is cheap but not free: a guest may never grow beyond what an operator can grant anyway.
         config.wasm_component_model(true);
         if let Some(dir) = cache_dir {
             let mut cache = CacheConfig::new();
@@ -284,18 +284,12 @@ impl Engine {
             http,
             table,
             hooks: EgressHooks::new(tenant.egress.clone()),
-            limits: StoreLimitsBuilder::new()
-                .memory_size(tenant.memory.unwrap_or(MEMORY_BYTES))
-                .table_elements(TABLE_ELEMENTS)
-                .instances(INSTANCES)
-                .tables(INSTANCES)
-                .memories(INSTANCES)
-                .build(),
+            quota: Quota::new(tenant.memory),
             tenant,
             meter,
         };
         let mut store = Store::new(&self.engine, sandbox);
-        store.limiter(|sandbox| &mut sandbox.limits);
+        store.limiter(|sandbox| &mut sandbox.quota);
         store.set_hostcall_fuel(HOSTCALL_FUEL);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|context| {

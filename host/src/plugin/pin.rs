@@ -5,6 +5,7 @@ use super::report::{Cause, Digest};
 use crate::store::Store;
 
 /// Digests first trusted, by the operator's plugin name.
+#[derive(Clone)]
 pub struct Pins {
     store: Store,
 }

@@ -2,21 +2,21 @@
 //!
 //! ```text
 //! load: find ─ read ─ digest ─ pin ─ validate ─ compile ─ link ─ instantiate ─ describe ─ check config ─ init ─► Actor
+//! list: every file ─────────────────── the same ──────────────────────────────────┘
 //!         any failure ─► LoadReport, kept for `list`; nothing else stops
-//! watch: plugins.toml ─ parse ─► published (a broken edit is told and the old grants stay)
-//!        per group: grants or a granted file changed ─► new reach and secrets, `granted` counts one up
 //! ```
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::actor::{Actor, Clocks, Instance, NotBuilt, Recipe};
+use super::bindings::Description;
 use super::directory::{Directory, Reference};
 use super::egress::{Egress, EgressOptions, REQUESTS_IN_ALL, Resolver, system_resolver};
 use super::engine::{Engine, ProcessorTimeSpent, Program, Tenant};
@@ -27,8 +27,8 @@ use super::pin::Pins;
 use super::report::{Cause, Digest, LoadReport};
 use super::runtime::GuestRuntime;
 use super::schema;
-use super::secrets::{Fingerprint, Secrets};
 use super::shipped::Shipped;
+use super::watch::{Standing, Watcher, read_grants, secrets_of, watch_grants};
 use crate::fleet::group::ProviderSettings;
 use crate::store::Store;
 
@@ -102,17 +102,18 @@ pub struct PluginEntry {
     pub name: String,
     pub path: PathBuf,
     pub digest: Option<Digest>,
-    /// What the plugin says of itself, once loaded.
-    pub version: Option<String>,
+    /// What the plugin says of itself.
+    pub description: Option<Description>,
     pub state: PluginState,
     pub last_error: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PluginState {
-    /// Found, and no group asked for it.
+    /// Found and sound, and no group asked for it.
     Present,
     Loaded,
+    /// It was not loaded for a group, or would not be for any.
     Failed,
 }
 
@@ -168,36 +169,15 @@ impl Platform {
     /// It is kept for [`Platform::list`].
     pub async fn load(&self, request: LoadRequest<'_>) -> Result<Arc<Actor>, LoadReport> {
         let reference = Reference::parse(request.reference);
-        let mut report = LoadReport {
-            plugin: reference.name.clone(),
-            file: None,
-            digest: None,
-            // Replaced before anybody reads it: `try_load` fails with a cause.
-            cause: Cause::NotWasm,
-        };
+        let mut report = unwritten(reference.name.clone());
         let loaded = self.try_load(&reference, &request, &mut report).await;
-        let mut entry = PluginEntry {
-            name: reference.name.clone(),
-            path: report.file.clone().unwrap_or_default(),
-            digest: report.digest,
-            version: None,
-            state: PluginState::Failed,
-            last_error: None,
+        let (loaded, description, cause) = match loaded {
+            Ok((actor, description)) => (Some(Arc::new(actor)), Some(description), None),
+            Err(cause) => (None, None, Some(cause)),
         };
-        let outcome = match loaded {
-            Ok((actor, version)) => {
-                entry.state = PluginState::Loaded;
-                entry.version = Some(version);
-                Ok(Arc::new(actor))
-            }
-            Err(cause) => {
-                report.cause = cause;
-                entry.last_error = Some(report.to_string());
-                Err(report)
-            }
-        };
+        let (entry, report) = entry(PluginState::Loaded, description, report, cause);
         self.loads().insert(reference.name, entry);
-        outcome
+        loaded.ok_or(report)
     }
 
     async fn try_load(
@@ -205,8 +185,7 @@ impl Platform {
         reference: &Reference,
         request: &LoadRequest<'_>,
         report: &mut LoadReport,
-    ) -> Result<(Actor, String), Cause> {
-        let plugin = reference.name.clone();
+    ) -> Result<(Actor, Description), Cause> {
         let file = self
             .directory
             .find(reference)
@@ -214,37 +193,30 @@ impl Platform {
                 looked_in: missing.looked_in,
                 native: missing.native,
             })?;
-        report.file = Some(file.clone());
-        let bytes = tokio::fs::read(&file).await;
-        let bytes = bytes.map_err(|problem| Cause::Unreadable(problem.to_string()))?;
-        let digest = Digest::of(&bytes);
-        report.digest = Some(digest);
-        let is_shipped = self.shipped.lists(&plugin, digest);
-        let standing = Standing {
-            plugin: plugin.clone(),
-            is_shipped,
-        };
-        let grants = standing.grants(&self.grants.borrow());
-        self.pins.check(&plugin, digest, &grants, is_shipped)?;
-        let program = self.compile(bytes).await?;
-        let recipe = Arc::new(self.recipe(&standing, digest, &grants, program, request));
+        let candidate = self.candidate(file, report).await?;
+        let Candidate {
+            standing,
+            grants,
+            program,
+        } = candidate;
+        let (plugin, digest) = (standing.plugin.clone(), standing.digest);
+        let recipe = Arc::new(self.recipe(&standing, &grants, program, request));
         let building = recipe.clone();
         let config = request.config.clone();
-        // On the guests' threads: a plugin that spins in `init` must not take one that carries jobs.
-        let built = self
-            .runtime
-            .handle()
-            .spawn(async move { build_first(&building, &config).await });
-        let (first, version) = built
-            .await
-            .map_err(|problem| call_failed("init", &problem))??;
+        let (first, description) = self
+            .guarded("init", async move { build_first(&building, &config).await })
+            .await?;
         self.pins.trust(&plugin, digest, &grants)?;
         for hazard in grants.hazards() {
             warn!(%plugin, hazard, "plugin granted more than named hosts");
         }
+        let version = &description.version;
+        info!(%plugin, %version, file = %standing.file.display(), %digest, "plugin loaded");
         let (granted, on_change) = watch::channel(0);
         let watcher = Watcher {
             standing,
+            pins: self.pins.clone(),
+            current: grants,
             grants: self.grants.clone(),
             recipe: recipe.clone(),
             config: request.config.clone(),
@@ -252,9 +224,43 @@ impl Platform {
             interval: self.options.watch_interval,
         };
         self.runtime.handle().spawn(watcher.run());
-        info!(%plugin, %version, file = %file.display(), %digest, "plugin loaded");
         let actor = Actor::start(recipe, first, on_change, self.runtime.clone());
-        Ok((actor, version))
+        Ok((actor, description))
+    }
+
+    /// Read, judged and compiled: what loading begins with, whoever asks.
+    async fn candidate(&self, file: PathBuf, report: &mut LoadReport) -> Result<Candidate, Cause> {
+        let plugin = report.plugin.clone();
+        report.file = Some(file.clone());
+        let bytes = tokio::fs::read(&file).await;
+        let bytes = bytes.map_err(|problem| Cause::Unreadable(problem.to_string()))?;
+        let digest = Digest::of(&bytes);
+        report.digest = Some(digest);
+        let is_shipped = self.shipped.lists(&plugin, digest);
+        let standing = Standing {
+            plugin,
+            file,
+            digest,
+            is_shipped,
+        };
+        let grants = standing.grants(&self.grants.borrow());
+        self.pins
+            .check(&standing.plugin, digest, &grants, is_shipped)?;
+        Ok(Candidate {
+            program: self.compile(bytes).await?,
+            standing,
+            grants,
+        })
+    }
+
+    /// On the guests' threads: a plugin that spins at its start must not take one that carries jobs.
+    async fn guarded<T: Send + 'static>(
+        &self,
+        call: &'static str,
+        starting: impl Future<Output = Result<T, Cause>> + Send + 'static,
+    ) -> Result<T, Cause> {
+        let started = self.runtime.handle().spawn(starting).await;
+        started.map_err(|problem| call_failed(call, &problem))?
     }
 
     async fn compile(&self, bytes: Vec<u8>) -> Result<Program, Cause> {
@@ -268,7 +274,6 @@ impl Platform {
     fn recipe(
         &self,
         standing: &Standing,
-        digest: Digest,
         grants: &Grants,
         program: Program,
         request: &LoadRequest<'_>,
@@ -281,7 +286,7 @@ impl Platform {
                 plugin: plugin.clone(),
                 group: group.clone(),
                 grants_file: self.options.grants_file.clone(),
-                no_built_in: lacks_built_in.then(|| self.shipped.why_not(&plugin, digest)),
+                no_built_in: lacks_built_in.then(|| self.shipped.why_not(&plugin, standing.digest)),
                 resolver: self.options.resolver.clone(),
                 all: self.requests.clone(),
             },
@@ -308,23 +313,38 @@ impl Platform {
         }
     }
 
-    /// Every plugin found, and every one that a group asked for.
-    pub fn list(&self) -> Vec<PluginEntry> {
+    /// Every plugin found, with what loading it would find, and every one that a group asked for.
+    pub async fn list(&self) -> Vec<PluginEntry> {
         let mut entries = self.loads().clone();
         for found in self.directory.list() {
-            entries.entry(found.name.clone()).or_insert_with(|| {
-                let bytes = std::fs::read(&found.file);
-                PluginEntry {
-                    name: found.name,
-                    path: found.file,
-                    digest: bytes.as_ref().ok().map(|bytes| Digest::of(bytes)),
-                    version: None,
-                    state: PluginState::Present,
-                    last_error: bytes.err().map(|problem| problem.to_string()),
-                }
-            });
+            if entries.contains_key(&found.name) {
+                continue;
+            }
+            let mut report = unwritten(found.name.clone());
+            let (description, cause) = match self.survey(found.file, &mut report).await {
+                Ok(description) => (Some(description), None),
+                Err(cause) => (None, Some(cause)),
+            };
+            let (entry, _) = entry(PluginState::Present, description, report, cause);
+            entries.insert(found.name, entry);
         }
         entries.into_values().collect()
+    }
+
+    /// Up to `describe`, which needs no configuration and is given no grant.
+    async fn survey(&self, file: PathBuf, report: &mut LoadReport) -> Result<Description, Cause> {
+        let Candidate {
+            standing, program, ..
+        } = self.candidate(file, report).await?;
+        let request = LoadRequest {
+            reference: &standing.plugin,
+            config: &serde_json::Value::Null,
+            settings: ProviderSettings::default(),
+            group_key: &standing.plugin,
+        };
+        let recipe = self.recipe(&standing, &Grants::default(), program, &request);
+        self.guarded("describe", async move { describe(&recipe).await })
+            .await
     }
 
     fn loads(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, PluginEntry>> {
@@ -332,11 +352,48 @@ impl Platform {
     }
 }
 
-/// Instantiate, `describe`, hold the configuration against the schema, `init`.
-async fn build_first(
-    recipe: &Recipe,
-    config: &serde_json::Value,
-) -> Result<(Instance, String), Cause> {
+/// One file on its way to be a plugin.
+struct Candidate {
+    standing: Standing,
+    grants: Grants,
+    program: Program,
+}
+
+fn unwritten(plugin: String) -> LoadReport {
+    LoadReport {
+        plugin,
+        file: None,
+        digest: None,
+        // Replaced before anybody reads it: what fails, fails with a cause.
+        cause: Cause::NotWasm,
+    }
+}
+
+/// What is listed of one plugin, and its report with the cause written into it.
+fn entry(
+    state: PluginState,
+    description: Option<Description>,
+    mut report: LoadReport,
+    cause: Option<Cause>,
+) -> (PluginEntry, LoadReport) {
+    let mut entry = PluginEntry {
+        name: report.plugin.clone(),
+        path: report.file.clone().unwrap_or_default(),
+        digest: report.digest,
+        description,
+        state,
+        last_error: None,
+    };
+    if let Some(cause) = cause {
+        report.cause = cause;
+        entry.state = PluginState::Failed;
+        entry.last_error = Some(report.to_string());
+    }
+    (entry, report)
+}
+
+/// Instantiate, and ask what it is.
+async fn describe(recipe: &Recipe) -> Result<Description, Cause> {
     let mut instance = recipe.instantiate().await.map_err(|problem| {
         let is_its_own = problem.downcast_ref::<wasmtime::Trap>().is_some()
             || problem.downcast_ref::<ProcessorTimeSpent>().is_some();
@@ -350,10 +407,18 @@ async fn build_first(
     })?;
     let meter = instance.meter.clone();
     let describe = instance.guest.describe();
-    let description = recipe
+    recipe
         .clocked("describe", meter, describe)
         .await
-        .map_err(|lost| call_failed("describe", &lost))?;
+        .map_err(|lost| call_failed("describe", &lost))
+}
+
+/// `describe`, hold the configuration against the schema, `init`.
+async fn build_first(
+    recipe: &Recipe,
+    config: &serde_json::Value,
+) -> Result<(Instance, Description), Cause> {
+    let description = describe(recipe).await?;
     let plugin = &recipe.plugin;
     for warning in schema::warnings(&description.config_schema, config) {
         warn!(%plugin, "{warning}");
@@ -363,135 +428,13 @@ async fn build_first(
         NotBuilt::Refused(problem) => call_failed("init", &problem),
         NotBuilt::Lost(lost) => call_failed("init", &lost),
     })?;
-    Ok((first, description.version))
+    Ok((first, description))
 }
 
 fn call_failed(call: &'static str, problem: &dyn std::fmt::Display) -> Cause {
     Cause::Call {
         call,
         problem: problem.to_string(),
-    }
-}
-
-fn secrets_of(grants: &Grants, config: &serde_json::Value) -> Secrets {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    Secrets::new(grants, config, home.as_deref())
-}
-
-/// What a plugin is before the operator's table: its name, and whether the installation vouches for it.
-struct Standing {
-    plugin: String,
-    is_shipped: bool,
-}
-
-impl Standing {
-    fn grants(&self, file: &GrantsFile) -> Grants {
-        let ours = built_in(&self.plugin).filter(|_| self.is_shipped);
-        let written = file.plugins.get(&self.plugin);
-        let ours = ours.unwrap_or_default();
-        match written {
-            Some(written) => ours.extended_by(written),
-            None => ours,
-        }
-    }
-}
-
-/// Applies changed grants to one group and counts changes; ends when nobody watches any more.
-struct Watcher {
-    standing: Standing,
-    grants: watch::Receiver<Arc<GrantsFile>>,
-    recipe: Arc<Recipe>,
-    config: serde_json::Value,
-    granted: watch::Sender<u64>,
-    interval: Duration,
-}
-
-impl Watcher {
-    async fn run(mut self) {
-        let tenant = self.recipe.tenant.clone();
-        let look = |before: Fingerprint| {
-            let secrets = tenant.secrets();
-            tokio::task::spawn_blocking(move || secrets.fingerprint(&before))
-        };
-        let mut files = look(Fingerprint::default()).await.unwrap_or_default();
-        let mut current = self.standing.grants(&self.grants.borrow_and_update());
-        let mut ticks = tokio::time::interval(self.interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                _ = self.granted.closed() => return,
-            }
-            let mut is_changed = false;
-            let now = self.standing.grants(&self.grants.borrow_and_update());
-            if now != current {
-                tenant.egress.regrant(now.reach(&self.config));
-                let secrets = Arc::new(secrets_of(&now, &self.config));
-                let mut held = tenant
-                    .secrets
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner);
-                *held = secrets;
-                drop(held);
-                current = now;
-                is_changed = true;
-                info!(plugin = %self.standing.plugin, "plugin grants changed");
-            }
-            let Ok(seen) = look(files.clone()).await else {
-                return;
-            };
-            if seen != files {
-                info!(plugin = %self.standing.plugin, "granted file changed");
-                is_changed = true;
-            }
-            files = seen;
-            if is_changed {
-                self.granted.send_modify(|count| *count += 1);
-            }
-        }
-    }
-}
-
-/// Publishes `plugins.toml` as it changes; a broken edit keeps what was, and is told once.
-async fn watch_grants(
-    file: PathBuf,
-    mut last: String,
-    interval: Duration,
-    publish: watch::Sender<Arc<GrantsFile>>,
-) {
-    let mut ticks = tokio::time::interval(interval);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = publish.closed() => return,
-        }
-        let path = file.clone();
-        let read = tokio::task::spawn_blocking(move || read_grants(&path)).await;
-        let Ok(Ok(text)) = read else {
-            continue;
-        };
-        if text == last {
-            continue;
-        }
-        match GrantsFile::parse(&text) {
-            Ok(grants) => {
-                info!(file = %file.display(), "plugin grants read anew");
-                publish.send_replace(Arc::new(grants));
-            }
-            Err(problems) => error!(
-                file = %file.display(), %problems,
-                "plugin grants not changed: correct these lines; until then the old ones hold"
-            ),
-        }
-        last = text;
-    }
-}
-
-/// No file grants nothing.
-fn read_grants(file: &Path) -> std::io::Result<String> {
-    match std::fs::read_to_string(file) {
-        Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        read => read,
     }
 }
 

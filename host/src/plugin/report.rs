@@ -69,7 +69,8 @@ pub enum Cause {
 }
 
 impl Cause {
-    fn next(&self, plugin: &str) -> String {
+    /// `found`: the digest of the file in question.
+    pub fn next(&self, plugin: &str, found: Option<Digest>) -> String {
         match self {
             Self::Missing {
                 native: Some(native),
@@ -101,8 +102,9 @@ impl Cause {
                 "install a plugin built for the world fleetling:provider/plugin@0.1.0".to_owned()
             }
             Self::NotTrusted { .. } => format!(
-                "if the new file is meant, run `fleetling plugin trust {plugin}`; \
-                 `reload = \"any\"` under [{plugin}] in plugins.toml trusts every one"
+                "if the new file is meant, write `sha256 = \"{}\"` under [{plugin}] in plugins.toml and start \
+                 again, else put the trusted one back; `reload = \"any\"` there trusts every one",
+                found.map_or_else(|| "…".to_owned(), |digest| digest.hex())
             ),
             Self::NotPinned { .. } => {
                 format!("correct `sha256` under [{plugin}] in plugins.toml, or restore the file")
@@ -148,7 +150,7 @@ impl fmt::Display for LoadReport {
             }
             write!(f, ") ")?;
         }
-        let next = self.cause.next(&self.plugin);
+        let next = self.cause.next(&self.plugin, self.digest);
         write!(f, "was not loaded\n  {}\n  next: {next}", self.cause)?;
         match self.cause.detail() {
             Some(detail) => write!(f, "\n  detail: {}", detail.replace('\n', "\n    ")),
@@ -223,7 +225,7 @@ mod tests {
         insta::assert_snapshot!(report(Cause::NotTrusted { trusted: "ab".repeat(32) }), @r#"
         plugin `hetzner` (plugins/hetzner.wasm, sha256 e3b0c44298fc…) was not loaded
           its digest is not the one trusted before (abababababab)
-          next: if the new file is meant, run `fleetling plugin trust hetzner`; `reload = "any"` under [hetzner] in plugins.toml trusts every one
+          next: if the new file is meant, write `sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"` under [hetzner] in plugins.toml and start again, else put the trusted one back; `reload = "any"` there trusts every one
         "#);
     }
 

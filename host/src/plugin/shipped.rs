@@ -1,10 +1,10 @@
 //! `shipped.toml`: the digests of the plugins that came with this installation, which built-in grants go by.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::report::Digest;
+use crate::store::owner;
 
 /// What the installation vouches for, or why it vouches for nothing.
 #[derive(Clone, Debug, Default)]
@@ -36,9 +36,9 @@ impl Shipped {
         };
         let file = dir.join(FILE);
         for place in [dir, &file] {
-            match is_ours_alone(place) {
-                Ok(true) => {}
-                Ok(false) => {
+            match owner::exposure(place) {
+                Ok(None) => {}
+                Ok(Some(_)) => {
                     return Self::none(format!(
                         "{} is ignored: others than root and the manager's user can write {}",
                         file.display(),
@@ -89,17 +89,6 @@ impl Shipped {
     pub fn absent(&self) -> Option<&str> {
         self.absent.as_deref()
     }
-}
-
-fn is_ours_alone(path: &Path) -> std::io::Result<bool> {
-    let metadata = std::fs::metadata(path)?;
-    let is_ours = metadata.uid() == 0 || metadata.uid() == own_uid()?;
-    Ok(is_ours && metadata.mode() & 0o022 == 0)
-}
-
-/// The effective user, as the owner of a file it makes: the standard library has no other word for it.
-fn own_uid() -> std::io::Result<u32> {
-    Ok(tempfile::tempfile()?.metadata()?.uid())
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ pub mod capacity;
 pub mod driver;
 pub mod handle;
 pub mod ledger;
-pub mod period;
 pub mod record;
 pub mod schedule;
 pub mod status;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::seal::Key;
-use super::{Result, StoreProblem};
+use super::{Result, StoreProblem, owner};
 
 pub(super) const TEMPORARY: &str = ".tmp-";
 
@@ -23,6 +23,10 @@ pub(super) struct Directory {
 impl Directory {
     pub(super) fn open(path: &Path, credentials: Option<&Path>) -> Result<Self> {
         make_private(path)?;
+        let exposure = owner::exposure(path).map_err(|e| problem("look at", path, &e))?;
+        if let Some(exposure) = exposure {
+            return Err(StoreProblem(format!("state directory {exposure}")));
+        }
         let lock = lock(path)?;
         sweep(path)?;
         let key = Key::load_or_create(path, credentials)?;

@@ -1,7 +1,7 @@
 //! What survives a restart: small named records, plain (never a secret) and sealed.
 //!
 //! ```text
-//! <state directory>/            0700
+//! <state directory>/            0700; what others can write is refused
 //!   lock                        held while a manager runs: two never share a directory
 //!   key                         0600, unless systemd hands the key over
 //!   journal/                    what happened, in order: a form of its own, see [`journal`]
@@ -15,6 +15,7 @@
 
 mod directory;
 pub mod journal;
+pub mod owner;
 pub mod place;
 mod seal;
 

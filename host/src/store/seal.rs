@@ -6,7 +6,7 @@ use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 
-use super::{Result, StoreProblem};
+use super::{Result, StoreProblem, owner};
 
 /// Begins every sealed record, so that a plain one is never taken for it.
 const MAGIC: &[u8; 4] = b"FLS1";
@@ -32,7 +32,10 @@ impl Key {
                 file.display(),
                 facts.permissions().mode() & 0o7777,
             ))),
-            Ok(_) => Self::parse(&read(&file)?, &file),
+            Ok(_) => match owner::exposure(&file).map_err(|e| unreadable(&file, &e))? {
+                Some(exposure) => Err(StoreProblem(format!("key file {exposure}"))),
+                None => Self::parse(&read(&file)?, &file),
+            },
             Err(e) if e.kind() == ErrorKind::NotFound => Self::create(dir, &file),
             Err(e) => Err(unreadable(&file, &e)),
         }

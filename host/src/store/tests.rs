@@ -122,6 +122,25 @@ fn two_managers_do_not_share_a_directory() {
 }
 
 #[test]
+fn a_directory_that_others_can_write_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(store(dir.path()));
+    for mode in [0o777, 0o770, 0o1777] {
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let problem = Store::open_with(dir.path(), None)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            problem.starts_with("state directory /") && problem.contains("next: `chmod go-w"),
+            "{mode:o}: {problem}"
+        );
+    }
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    store(dir.path());
+}
+
+#[test]
 fn an_exposed_or_broken_key_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(store(dir.path()));

@@ -67,10 +67,6 @@ pub(crate) fn connect_info(
     Ok(connection)
 }
 
-pub(crate) fn heartbeat(client: &Client<'_>, of: &InstanceRef) -> Result<(), Problem> {
-    must_run(&client.instance(&of.id)?)
-}
-
 /// `pending` will run soon; from the other states there is no way back that anybody here would go.
 fn must_run(instance: &Instance) -> Result<(), Problem> {
     let id = &instance.instance_id;

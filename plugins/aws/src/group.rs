@@ -14,7 +14,7 @@ use fleetling_plugin_sdk::{
 };
 
 use crate::client::Client;
-use crate::xml::autoscaling::{AutoScalingGroup, Member};
+use crate::xml::autoscaling::{AutoScalingGroup, LaunchTemplate, Member};
 use crate::xml::{ec2, millis};
 
 /// The one group of this name.
@@ -85,7 +85,10 @@ pub(crate) fn snapshot(
         max_size: Some(group.max_size),
         owner: None,
         notices,
-        extras: Vec::new(),
+        extras: current_generation(group)
+            .map(|generation| ("generation".to_owned(), generation))
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -170,15 +173,40 @@ pub(crate) fn state(lifecycle: &str, seen: Option<&str>) -> InstanceState {
     }
 }
 
-/// What a member was made of; another value means that the group has changed since.
+/// What a member was made of.
 fn generation(member: &Member) -> Option<String> {
-    let template = member.launch_template.as_ref().and_then(|template| {
-        let name = template.launch_template_id.as_ref();
-        let name = name.or(template.launch_template_name.as_ref())?;
-        let version = template.version.as_deref().unwrap_or_default();
-        Some(format!("{name}:{version}"))
-    });
-    template.or_else(|| member.launch_configuration_name.clone())
+    match &member.launch_template {
+        Some(template) => version(template),
+        None => member.launch_configuration_name.clone(),
+    }
+}
+
+/// What the group would make its next member of. Nothing is said where members could not be compared with it: where
+/// instance types have templates of their own, there is more than one answer.
+fn current_generation(group: &AutoScalingGroup) -> Option<String> {
+    let mixed = group.mixed_instances_policy.as_ref();
+    if let Some(template) = mixed.and_then(|policy| policy.launch_template.as_ref()) {
+        let mut overrides = template.overrides.member.iter();
+        if overrides.any(|one| one.launch_template_specification.is_some()) {
+            return None;
+        }
+        return version(template.launch_template_specification.as_ref()?);
+    }
+    match &group.launch_template {
+        Some(template) => version(template),
+        None => group.launch_configuration_name.clone(),
+    }
+}
+
+/// A template with the number of its version. A group that follows `$Latest` or `$Default` (also by naming none) is
+/// listed with that word, and which number it stands for only `ec2:DescribeLaunchTemplates` tells, which this plugin
+/// does not ask for: then the generation is not known.
+fn version(template: &LaunchTemplate) -> Option<String> {
+    let name = template.launch_template_id.as_ref();
+    let name = name.or(template.launch_template_name.as_ref())?;
+    let version = template.version.as_deref()?;
+    let number: u64 = version.parse().ok()?;
+    Some(format!("{name}:{number}"))
 }
 
 /// EC2's architectures in the words of images; macOS has its own.

@@ -400,14 +400,63 @@ fn instance_connect_that_is_too_early_is_not_ready() {
 }
 
 #[test]
-fn a_heartbeat_is_one_request() {
+fn a_heartbeat_costs_no_request() {
     let (script, aws) = aws();
-    script.answer(200, &instances_xml(&[("i-1", "running")]));
     assert_eq!(aws.heartbeat(of("i-1")), Ok(()));
-    script.answer(200, &instances_xml(&[("i-1", "stopped")]));
-    let problem = aws.heartbeat(of("i-1")).expect_err("it stands still");
-    assert_eq!(problem.message, "EC2 says that i-1 is stopped (taken back)");
-    assert_eq!(script.requests().len(), 2);
+    assert_eq!(script.requests().len(), 0);
+}
+
+/// The generation that a snapshot gives for the group, when its description holds this.
+fn generation_of(made_of: &str) -> Option<String> {
+    let (script, aws) = aws();
+    let group = group_xml(0, 10, &[]);
+    script.answer(
+        200,
+        &group.replace("<MinSize>", &format!("{made_of}<MinSize>")),
+    );
+    let snapshot = aws.update().expect("the group is there");
+    let mut extras = snapshot.extras.into_iter();
+    extras.find(|(key, _)| key == "generation").map(|(_, v)| v)
+}
+
+#[test]
+fn the_groups_generation_is_told_where_aws_tells_it() {
+    let template = |version: &str| {
+        format!(
+            "<LaunchTemplateId>lt-1</LaunchTemplateId><LaunchTemplateName>t</LaunchTemplateName>{version}"
+        )
+    };
+    let plain = |version: &str| format!("<LaunchTemplate>{}</LaunchTemplate>", template(version));
+    let mixed = |overrides: &str| {
+        format!(
+            "<MixedInstancesPolicy><LaunchTemplate><LaunchTemplateSpecification>{}\
+             </LaunchTemplateSpecification><Overrides>{overrides}</Overrides></LaunchTemplate>\
+             <InstancesDistribution><SpotAllocationStrategy>lowest-price</SpotAllocationStrategy>\
+             </InstancesDistribution></MixedInstancesPolicy>",
+            template("<Version>4</Version>")
+        )
+    };
+    let type_only = "<member><InstanceType>m7i.large</InstanceType></member>";
+    let of_its_own = format!(
+        "{type_only}<member><InstanceType>m7g.large</InstanceType><LaunchTemplateSpecification>{}\
+         </LaunchTemplateSpecification></member>",
+        template("<Version>9</Version>")
+    );
+    for (made_of, expected) in [
+        (plain("<Version>4</Version>"), Some("lt-1:4")),
+        (plain("<Version>$Latest</Version>"), None),
+        (plain("<Version>$Default</Version>"), None),
+        (plain(""), None),
+        (mixed(type_only), Some("lt-1:4")),
+        (mixed(&of_its_own), None),
+        (
+            "<LaunchConfigurationName>lc-2</LaunchConfigurationName>".to_owned(),
+            Some("lc-2"),
+        ),
+        (String::new(), None),
+    ] {
+        assert_eq!(generation_of(&made_of).as_deref(), expected, "{made_of}");
+    }
 }
 
 #[test]

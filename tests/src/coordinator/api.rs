@@ -2,7 +2,7 @@
 //!
 //! Source of the rules: gitlabhq/gitlabhq, `lib/api/ci/runner.rb` and `lib/api/ci/helpers/runner.rb`.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::{Body, Bytes};
@@ -39,10 +39,7 @@ async fn attend(State(shared): Gitlab, request: Request, next: Next) -> Response
     let method = request.method().to_string();
     let path = request.uri().path().to_owned();
     let endpoint = Endpoint::of(request.method(), &path);
-    let plan = fault::plan(
-        &mut shared.faults.lock().unwrap_or_else(PoisonError::into_inner),
-        endpoint,
-    );
+    let plan = fault::plan(&mut shared.faults(), endpoint);
     if let Some(delay) = plan.before {
         tokio::time::sleep(delay).await;
     }

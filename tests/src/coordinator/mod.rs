@@ -76,6 +76,10 @@ impl Shared {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn faults(&self) -> MutexGuard<'_, Vec<Fault>> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn violation(&self, text: impl Into<String>) {
         self.journal.record(Fact::Violation(text.into()));
     }
@@ -157,12 +161,12 @@ impl Coordinator {
 
     /// From now on answers as the fault says, until it is used up.
     pub fn fault(&self, fault: Fault) {
-        let mut faults = self
-            .shared
-            .faults
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        faults.push(fault);
+        self.shared.faults().push(fault);
+    }
+
+    /// As if no fault had been ordered; what hangs already goes on hanging.
+    pub fn recover(&self) {
+        self.shared.faults().clear();
     }
 
     /// Everything no correct runner does; empty at the end of a good story.

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use secrecy::SecretString;
 
+use super::coverage;
+use crate::config::period::Period;
 use crate::config::raw::Table;
 use crate::config::scalars::GoDuration;
 use crate::config::usable::{Autoscaler, Buckets, Connector, Policy, StateStorage, Throttle};
@@ -66,7 +69,7 @@ fn read(table: &mut Table<'_>) -> Option<Autoscaler> {
         log_external_ip: table.is_true("log_external_ip"),
         buckets: buckets(table),
         connector,
-        policies: table.tables("policy").into_iter().map(policy).collect(),
+        policies: policies(table),
         state_storage: state_storage(table.table("state_storage")),
         plugin: plugin?,
     })
@@ -222,6 +225,20 @@ fn port(table: &mut Table<'_>) -> Option<u16> {
     port
 }
 
+fn policies(table: &mut Table<'_>) -> Vec<Policy> {
+    let policies: Vec<Policy> = table.tables("policy").into_iter().map(policy).collect();
+    if let Some(gap) = coverage::gap(&policies) {
+        table.warn(
+            "policy",
+            format!(
+                "no policy holds from {gap}; no instance stands idle then, and idle ones go after 5m; to be clear, \
+                 begin with a policy without periods"
+            ),
+        );
+    }
+    policies
+}
+
 fn policy(mut table: Table<'_>) -> Policy {
     let idle_count = table.count("idle_count");
     let policy = Policy {
@@ -239,6 +256,18 @@ fn policy(mut table: Table<'_>) -> Policy {
         scale_factor_limit: table.count("scale_factor_limit"),
         preemptive_mode: table.boolean("preemptive_mode").unwrap_or(idle_count > 0),
     };
+    for period in &policy.periods {
+        if let Err(bad) = Period::parse(period) {
+            table.refuse("periods", bad.to_string());
+        }
+    }
+    let zone = policy.timezone.as_deref().filter(|name| !name.is_empty());
+    if zone.is_some_and(|name| TimeZone::get(name).is_err()) {
+        table.refuse(
+            "timezone",
+            "not known; write an IANA name, such as \"Europe/Berlin\"",
+        );
+    }
     table.finish();
     policy
 }

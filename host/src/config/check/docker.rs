@@ -1,5 +1,6 @@
 //! `[runners.docker]`.
 
+use crate::config::pull_policy::NoPolicy;
 use crate::config::raw::Table;
 use crate::config::scalars;
 use crate::config::usable::{Docker, PullPolicy};
@@ -89,11 +90,9 @@ fn pull_policies_of_list(table: &mut Table<'_>, key: &'static str) -> Vec<PullPo
 fn named(table: &Table<'_>, key: &str, words: Vec<String>) -> Vec<PullPolicy> {
     let mut all = Vec::with_capacity(words.len());
     for word in words {
-        match word.as_str() {
-            "always" => all.push(PullPolicy::Always),
-            "if-not-present" => all.push(PullPolicy::IfNotPresent),
-            "never" => all.push(PullPolicy::Never),
-            _ => table.refuse(
+        match word.parse() {
+            Ok(policy) => all.push(policy),
+            Err(NoPolicy) => table.refuse(
                 key,
                 format!(
                     r#"{word:?} is no pull policy; write "always", "if-not-present" or "never""#

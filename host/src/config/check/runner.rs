@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use super::{autoscaler, docker};
 use crate::config::raw::Table;
 use crate::config::scalars::{self, GoDuration};
+use crate::config::server_url::ServerUrl;
 use crate::config::usable::{Runner, Shell};
 
 const OUTPUT_LIMIT_KIB: usize = 4096;
@@ -159,7 +160,7 @@ fn expanded(
     Some(text)
 }
 
-fn url(entry: &mut Table<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<url::Url> {
+fn url(entry: &mut Table<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<ServerUrl> {
     if !entry.has("url") {
         entry.refuse(
             "url",
@@ -180,7 +181,7 @@ fn url(entry: &mut Table<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<ur
             r#"no address of a GitLab; write it like "https://gitlab.com""#,
         );
     }
-    parsed
+    parsed.map(ServerUrl::from)
 }
 
 fn token(entry: &mut Table<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<SecretString> {

@@ -49,7 +49,7 @@ fn the_documented_configuration_has_no_problem() {
     assert_eq!(loaded.config.concurrent, 10);
     let runner = &loaded.config.runners[0];
     assert_eq!(runner.name, "instance autoscaler example");
-    assert_eq!(runner.url.as_str(), "https://gitlab.com/");
+    assert_eq!(runner.url.to_string(), "https://gitlab.com/");
     assert_eq!(runner.token.expose_secret(), "<token>");
     assert_eq!(runner.shell, Shell::Sh);
     assert_eq!(runner.docker.image.as_deref(), Some("busybox:latest"));
@@ -193,7 +193,7 @@ fn addresses_lose_what_the_api_does_not_want() {
         ("https://a.example/gitlab/", "https://a.example/gitlab"),
     ] {
         let text = entry("").replace("https://gitlab.com", written);
-        assert_eq!(only_runner(&text).url.as_str(), used, "{written}");
+        assert_eq!(only_runner(&text).url.to_string(), used, "{written}");
     }
 }
 

@@ -339,7 +339,8 @@ async fn updates_by_table() {
         (said(403), "Gone", Signal::Abort),
         (said(404), "Gone", Signal::Abort),
         (said(409), "Conflict", Signal::Run),
-        (said(400), "Failed", Signal::Run),
+        (said(400), "Conflict", Signal::Run),
+        (said(401), "Failed", Signal::Run),
         (
             said(200).with("Job-Status", "canceling"),
             "Succeeded",
@@ -417,9 +418,29 @@ async fn an_update_carries_state_reason_and_proof() {
     );
 }
 
+#[tokio::test]
+async fn what_gitlab_cannot_have_seen_is_told_from_what_it_did_not_answer() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = client(&format!("http://user:hunter2@{address}/"));
+    let hanging_up = tokio::spawn(async move { drop(listener.accept().await) });
+    let failed = client.update(&key(), &Update::running(None)).await.verdict;
+    assert!(
+        matches!(&failed, Updated::Failed(text) if !text.contains("hunter2")),
+        "{failed:?}"
+    );
+    // The listener went with its task.
+    hanging_up.await.unwrap();
+    let unreached = client.update(&key(), &Update::running(None)).await.verdict;
+    assert!(
+        matches!(&unreached, Updated::Unreached(text) if text.contains("http://127.0.0.1") && !text.contains("hunter2")),
+        "{unreached:?}"
+    );
+}
+
 #[test]
-fn a_client_shows_no_token_and_wants_http() {
-    let shown = format!("{:?}", client("https://gitlab.example/"));
+fn a_client_shows_no_secret_and_wants_http() {
+    let shown = format!("{:?}", client("https://user:secret@gitlab.example/"));
     assert!(
         shown.contains("https://gitlab.example") && !shown.contains("secret"),
         "{shown}"

@@ -33,6 +33,7 @@ async fn answers_by_table() {
             }
             Commitment::Canceled(_) => "canceled",
             Commitment::NotOurs(_) => "not ours",
+            Commitment::Unheard(..) => "unheard",
         };
         assert_eq!(found, expected, "{said}");
         assert_eq!(
@@ -51,13 +52,29 @@ async fn a_silent_gitlab_is_asked_again_but_not_for_ever() {
         commit(&*gitlab, &store, record()).await,
         Commitment::Ours(_)
     ));
+}
 
-    let (gitlab, store) = (FakeGitlab::new(), Store::in_memory());
-    gitlab.on_update(vec![plain(Updated::Failed("502".into())); 100]);
-    let started = tokio::time::Instant::now();
-    assert!(
-        matches!(commit(&*gitlab, &store, record()).await, Commitment::NotOurs(text) if text == "502")
-    );
-    assert!(started.elapsed() < Duration::from_secs(91));
-    assert_eq!(store.list("job").map(|names| names.len()).ok(), Some(0));
+/// (answers but the last hundred, the hundred, whether GitLab is still to be told)
+#[tokio::test(start_paused = true)]
+async fn a_job_that_gitlab_may_have_confirmed_is_not_forgotten() {
+    let failed = || plain(Updated::Failed("502".into()));
+    let unreached = || plain(Updated::Unreached("refused".into()));
+    for (first, then, unheard) in [
+        (failed(), failed(), true),
+        (failed(), unreached(), true),
+        (unreached(), unreached(), false),
+    ] {
+        let (gitlab, store) = (FakeGitlab::new(), Store::in_memory());
+        let said = format!("{first:?} {then:?}");
+        gitlab.on_update([vec![first], vec![then; 100]].concat());
+        let started = tokio::time::Instant::now();
+        let found = commit(&*gitlab, &store, record()).await;
+        assert!(started.elapsed() < Duration::from_secs(91));
+        assert_eq!(matches!(found, Commitment::Unheard(..)), unheard, "{said}");
+        assert_eq!(
+            store.list("job").map(|names| names.len()).ok(),
+            Some(usize::from(unheard)),
+            "{said}"
+        );
+    }
 }

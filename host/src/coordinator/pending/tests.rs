@@ -6,7 +6,9 @@ use crate::coordinator::api::JobState;
 use crate::coordinator::fake::{FakeGitlab, job, plain};
 
 fn record(timestamps: bool) -> JobRecord {
-    let url = "https://gitlab.example:8443/path".parse().unwrap();
+    let url = "https://user:hunter2@gitlab.example:8443/path"
+        .parse()
+        .unwrap();
     JobRecord::new(&url, "abcdefghi", job(), timestamps)
 }
 
@@ -145,4 +147,81 @@ async fn a_finished_job_leaves_nothing() {
     assert_eq!(store.list("job").unwrap(), ["7-gitlab.example_8443_path"]);
     pending.done().await.unwrap();
     assert!(store.list("job").unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unheard_job_is_told_when_gitlab_answers_again_and_its_log_left_alone() {
+    use Updated as U;
+    let silence = || vec![plain(U::Failed("504".into())); 7];
+    for (answer, expected) in [
+        (plain(U::Succeeded), Report::Accepted),
+        (plain(U::Gone("403".into())), Report::NoLongerWanted),
+        (plain(U::Conflict("400".into())), Report::NoLongerWanted),
+    ] {
+        let (store, gitlab) = (Store::in_memory(), FakeGitlab::new());
+        let pending = PendingJob::begin(store.clone(), record(false))
+            .await
+            .unwrap();
+        gitlab.on_update([silence(), vec![answer]].concat());
+        assert_eq!(pending.unheard(gitlab.clone()).await, expected);
+        let update = gitlab.updates().pop().unwrap().1;
+        assert_eq!(update.state, JobState::Failed);
+        assert_eq!(
+            update.failure_reason,
+            Some(FailureReason::RunnerSystemFailure)
+        );
+        assert!(gitlab.appends().is_empty());
+        assert!(store.list("job").unwrap().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unheard_job_is_told_by_the_next_start() {
+    let (store, silent) = (Store::in_memory(), FakeGitlab::new());
+    silent.on_update(vec![plain(Updated::Failed("504".into())); 100]);
+    let pending = PendingJob::begin(store.clone(), record(false))
+        .await
+        .unwrap();
+    let telling = tokio::spawn(pending.unheard(silent.clone()));
+    while silent.updates().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // The manager stops while it tells.
+    telling.abort();
+    assert_eq!(untold(&store), [record(false).job.id]);
+    let gitlab = FakeGitlab::new();
+    let (mut left, problems) = start(&store, &gitlab);
+    assert!(problems.is_empty());
+    assert_eq!(left.remove(0).report.await.unwrap(), Report::Accepted);
+    assert_eq!(gitlab.updates()[0].1.state, JobState::Failed);
+    assert!(store.list("job").unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unheard_job_that_comes_here_again_is_left_to_run() {
+    let (store, gitlab) = (Store::in_memory(), FakeGitlab::new());
+    gitlab.on_update(vec![plain(Updated::Failed("504".into())); 3]);
+    let pending = PendingJob::begin(store.clone(), record(false))
+        .await
+        .unwrap();
+    let telling = tokio::spawn(pending.unheard(gitlab.clone()));
+    while gitlab.updates().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let told = gitlab.updates().len();
+    let mut again = PendingJob::begin(store.clone(), record(false))
+        .await
+        .unwrap();
+    again.confirm().await.unwrap();
+    assert_eq!(telling.await.unwrap(), Report::NoLongerWanted);
+    assert_eq!(gitlab.updates().len(), told, "the new job was ended");
+    assert_eq!(untold(&store), [record(false).job.id]);
+}
+
+#[test]
+fn a_record_s_name_and_problems_show_no_login() {
+    let record = record(false);
+    assert_eq!(record.shown_url(), "https://gitlab.example:8443/path");
+    assert!(record.url.contains("hunter2"), "it is dialled with it");
+    assert!(!record.name().contains("hunter2"), "{}", record.name());
 }

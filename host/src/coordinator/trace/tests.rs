@@ -6,11 +6,8 @@ use super::*;
 use crate::coordinator::api::JobState;
 use crate::coordinator::fake::{FakeGitlab, Heard, job, plain, signalled};
 
-struct Bench {
-    gitlab: Arc<FakeGitlab>,
-    trace: Trace,
-    _dir: tempfile::TempDir,
-}
+/// GitLab, the log, and the folder it keeps itself in.
+type Bench = (Arc<FakeGitlab>, Trace, tempfile::TempDir);
 
 fn open_with(gitlab: Arc<FakeGitlab>, masks: &Masks, limit_bytes: usize) -> Bench {
     let dir = tempfile::tempdir().unwrap();
@@ -21,11 +18,8 @@ fn open_with(gitlab: Arc<FakeGitlab>, masks: &Masks, limit_bytes: usize) -> Benc
         debug_trace: false,
         retry_limit: 10,
     };
-    Bench {
-        trace: Trace::open(gitlab.clone(), &job(), masks, options).unwrap(),
-        gitlab,
-        _dir: dir,
-    }
+    let trace = Trace::open(gitlab.clone(), &job(), masks, options).unwrap();
+    (gitlab, trace, dir)
 }
 
 fn open() -> Bench {
@@ -48,13 +42,19 @@ fn ms(when: Duration) -> u128 {
     when.as_millis()
 }
 
+fn append_times(gitlab: &FakeGitlab) -> Vec<u128> {
+    let appends = gitlab.appends();
+    appends.iter().map(|(when, ..)| ms(*when)).collect()
+}
+
+fn append_starts(gitlab: &FakeGitlab) -> Vec<u64> {
+    let appends = gitlab.appends();
+    appends.iter().map(|(_, start, _)| *start).collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn first_output_goes_at_once_and_the_rest_by_interval() {
-    let Bench {
-        gitlab,
-        trace,
-        _dir,
-    } = open();
+    let (gitlab, trace, _dir) = open();
     let output = trace.output(1);
     after(1_000).await;
     output.write(Stream::Out, b"a\n");
@@ -93,11 +93,7 @@ async fn first_output_goes_at_once_and_the_rest_by_interval() {
 
 #[tokio::test(start_paused = true)]
 async fn the_servers_interval_is_obeyed() {
-    let Bench {
-        gitlab,
-        trace,
-        _dir,
-    } = open();
+    let (gitlab, trace, _dir) = open();
     gitlab.on_append([Answer {
         interval: Some(Duration::from_secs(20)),
         ..plain(Appended::Accepted)
@@ -107,21 +103,12 @@ async fn the_servers_interval_is_obeyed() {
     after(1_000).await;
     output.write(Stream::Out, b"b");
     after(40_000).await;
-    let times: Vec<_> = gitlab
-        .appends()
-        .iter()
-        .map(|(when, ..)| ms(*when))
-        .collect();
-    assert_eq!(times, [150, 20_150]);
+    assert_eq!(append_times(&gitlab), [150, 20_150]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn silence_is_broken_every_30_seconds() {
-    let Bench {
-        gitlab,
-        trace,
-        _dir,
-    } = open();
+    let (gitlab, trace, _dir) = open();
     after(65_000).await;
     let times: Vec<_> = gitlab
         .updates()
@@ -141,11 +128,7 @@ async fn a_secret_split_between_writes_does_not_show() {
         phrases: vec!["hunter2".into()],
         prefixes: vec![],
     };
-    let Bench {
-        gitlab,
-        trace,
-        _dir,
-    } = open_with(FakeGitlab::new(), &masks, 4 << 20);
+    let (gitlab, trace, _dir) = open_with(FakeGitlab::new(), &masks, 4 << 20);
     let output = trace.output(1);
     output.write(Stream::Out, b"x hun");
     after(1_000).await;
@@ -158,20 +141,11 @@ async fn a_secret_split_between_writes_does_not_show() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_log_goes_in_chunks() {
-    let Bench {
-        gitlab,
-        trace,
-        _dir,
-    } = open();
+    let (gitlab, trace, _dir) = open();
     let text = "0123456789abcdef".repeat(160 * 1024);
     trace.output(1).write(Stream::Out, text.as_bytes());
     after(200).await;
-    let starts: Vec<_> = gitlab
-        .appends()
-        .iter()
-        .map(|(_, start, _)| *start)
-        .collect();
-    assert_eq!(starts, [0, 1 << 20, 2 << 20]);
+    assert_eq!(append_starts(&gitlab), [0, 1 << 20, 2 << 20]);
     assert!(gitlab.log() == text);
     drop(trace);
 }
@@ -189,11 +163,7 @@ async fn signals_by_table_move_forward_only() {
         (plain(Appended::NotFound), Signal::Run),
         (plain(Appended::Failed("500".into())), Signal::Run),
     ] {
-        let Bench {
-            gitlab,
-            trace,
-            _dir,
-        } = open();
+        let (gitlab, trace, _dir) = open();
         let said = format!("{answer:?}");
         gitlab.on_append([answer, plain(Appended::Accepted)]);
         trace.output(1).write(Stream::Out, b"a");
@@ -204,11 +174,7 @@ async fn signals_by_table_move_forward_only() {
 
 #[tokio::test(start_paused = true)]
 async fn a_keep_alive_hears_signals_too() {
-    let Bench {
-        gitlab,
-        trace,
-        _dir,
-    } = open();
+    let (gitlab, trace, _dir) = open();
     gitlab.on_update([
         signalled(Updated::Succeeded, Signal::Cancel),
         signalled(Updated::Gone("x".into()), Signal::Abort),
@@ -222,34 +188,21 @@ async fn a_keep_alive_hears_signals_too() {
 
 #[tokio::test(start_paused = true)]
 async fn not_found_and_failures_are_tried_again_while_the_job_runs() {
-    let Bench {
-        gitlab,
-        trace,
-        _dir,
-    } = open();
+    let (gitlab, trace, _dir) = open();
     gitlab.on_append([
         plain(Appended::NotFound),
         plain(Appended::Failed("502".into())),
     ]);
     trace.output(1).write(Stream::Out, b"a");
     after(10_000).await;
-    let times: Vec<_> = gitlab
-        .appends()
-        .iter()
-        .map(|(when, ..)| ms(*when))
-        .collect();
-    assert_eq!(times, [150, 3_150, 6_150]);
+    assert_eq!(append_times(&gitlab), [150, 3_150, 6_150]);
     assert_eq!(gitlab.log(), "a");
     drop(trace);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_offset_that_gitlab_corrects_is_taken() {
-    let Bench {
-        gitlab,
-        trace,
-        _dir,
-    } = open();
+    let (gitlab, trace, _dir) = open();
     gitlab.set_log("hel");
     trace.output(1).write(Stream::Out, b"hello");
     after(200).await;
@@ -283,11 +236,7 @@ async fn final_answers_by_table() {
         (many(9), Report::Accepted, 10, 511),
         (many(10), Report::GaveUp("500".into()), 10, 511),
     ] {
-        let Bench {
-            gitlab,
-            trace,
-            _dir,
-        } = open();
+        let (gitlab, trace, _dir) = open();
         let said = format!("{answers:?}");
         gitlab.on_update(answers);
         trace.output(1).write(Stream::Out, b"log");
@@ -300,12 +249,37 @@ async fn final_answers_by_table() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_waits_neither_for_the_logs_interval_nor_by_it() {
+    let (gitlab, trace, _dir) = open();
+    let rarely = || Answer {
+        interval: Some(Duration::from_secs(60)),
+        ..plain(Appended::Accepted)
+    };
+    gitlab.on_append([rarely(), rarely()]);
+    let asked_back = Answer {
+        interval: Some(Duration::from_secs(1)),
+        ..plain(Updated::Pending)
+    };
+    gitlab.on_update([asked_back, plain(Updated::Pending)]);
+    let output = trace.output(1);
+    output.write(Stream::Out, b"a");
+    after(1_000).await;
+    output.write(Stream::Out, b"b");
+    assert_eq!(trace.finish(Outcome::Success).await, Report::Accepted);
+    let appends: Vec<_> = gitlab
+        .appends()
+        .iter()
+        .map(|(when, ..)| ms(*when))
+        .collect();
+    assert_eq!(appends, [150, 1_000], "the last of the log at once");
+    let updates: Vec<_> = gitlab.updates().iter().map(|(when, _)| ms(*when)).collect();
+    // At once; after the wait GitLab asked for; after the usual one where it asked for none.
+    assert_eq!(updates, [1_000, 2_000, 5_000]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_invalid_log_is_sent_whole_again() {
-    let Bench {
-        gitlab,
-        trace,
-        _dir,
-    } = open();
+    let (gitlab, trace, _dir) = open();
     gitlab.on_update([plain(Updated::LogInvalid)]);
     trace.output(1).write(Stream::Out, b"log");
     // GitLab lost what it had: the strict fake then takes the log from 0 only.
@@ -315,12 +289,7 @@ async fn an_invalid_log_is_sent_whole_again() {
     gitlab.set_log("");
     assert_eq!(told.await.unwrap(), Report::Accepted);
     assert_eq!(gitlab.log(), "log");
-    let starts: Vec<_> = gitlab
-        .appends()
-        .iter()
-        .map(|(_, start, _)| *start)
-        .collect();
-    assert_eq!(starts, [0, 0]);
+    assert_eq!(append_starts(&gitlab), [0, 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,11 +303,7 @@ async fn the_last_of_the_log_by_table() {
         ),
         (plain(Appended::Failed("500".into())), Report::Accepted, 1),
     ] {
-        let Bench {
-            gitlab,
-            trace,
-            _dir,
-        } = open();
+        let (gitlab, trace, _dir) = open();
         let said = format!("{answer:?}");
         gitlab.on_append([answer]);
         trace.output(1).write(Stream::Out, b"log");
@@ -349,11 +314,7 @@ async fn the_last_of_the_log_by_table() {
 
 #[tokio::test(start_paused = true)]
 async fn an_abandoned_job_is_not_told() {
-    let Bench {
-        gitlab,
-        trace,
-        _dir,
-    } = open();
+    let (gitlab, trace, _dir) = open();
     trace.output(1).write(Stream::Out, b"log");
     assert_eq!(
         trace.finish(Outcome::Abandoned).await,
@@ -364,11 +325,7 @@ async fn an_abandoned_job_is_not_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_vanishes_is_a_system_failure() {
-    let Bench {
-        gitlab,
-        trace,
-        _dir,
-    } = open();
+    let (gitlab, trace, _dir) = open();
     let output = trace.output(1);
     output.write(Stream::Out, b"log\n");
     drop(trace);
@@ -384,11 +341,7 @@ async fn a_job_that_vanishes_is_a_system_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn the_limit_is_said_in_the_log_and_counted() {
-    let Bench {
-        gitlab,
-        trace,
-        _dir,
-    } = open_with(FakeGitlab::new(), &Masks::default(), 10);
+    let (gitlab, trace, _dir) = open_with(FakeGitlab::new(), &Masks::default(), 10);
     let output = trace.output(1);
     output.write(Stream::Out, b"0123456789");
     output.write(Stream::Out, b"x");

@@ -167,11 +167,11 @@ impl<P: Preparation> Calls<P> {
                 memo,
             };
             let alive = answered(async {
-                let Err(why) = machine.heartbeat().await else {
+                let Err(why) = machine.ping().await else {
                     return Ok(());
                 };
                 Err(match group.heartbeat(of).await {
-                    Ok(()) => why,
+                    Ok(()) => why.to_string(),
                     Err(told) => format!("{why}; the provider says: {told}"),
                 })
             });

@@ -66,7 +66,7 @@ fn the_default_image_and_pull_policies_come_from_the_configuration() {
     assert!(
         prepare(&work(&never))
             .unwrap_err()
-            .contains("allowed_pull_policies")
+            .contains("pull_policy ([never]) defined in GitLab pipeline config")
     );
 }
 

@@ -359,10 +359,15 @@ impl<E: Executor> Course<'_, E> {
         };
         stop.cancel();
         // Where nothing runs behind it, the cleanup ends what is left.
-        if !why.ends_everything() {
-            let _ = timeout(STOP_WAIT, running).await;
+        if why.ends_everything() {
+            return Err(Broken::Interrupted(why));
         }
-        Err(Broken::Interrupted(why))
+        let graver = tokio::select! {
+            biased;
+            why = self.watcher.interrupted(Signal::Abort) => Some(why),
+            _ = timeout(STOP_WAIT, running) => None,
+        };
+        Err(Broken::Interrupted(graver.unwrap_or(why)))
     }
 
     fn tell(&self, why: Interruption) {

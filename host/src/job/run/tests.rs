@@ -48,6 +48,8 @@ struct Fake {
     did: Record,
     stages: HashMap<&'static str, (u64, Vec<Answer>)>,
     build: (u64, Vec<StageFailure>),
+    /// How long a stopped stage takes to end.
+    grace: u64,
     begun: Arc<Mutex<HashMap<String, usize>>>,
     scripts: Arc<Mutex<HashMap<String, String>>>,
 }
@@ -108,6 +110,7 @@ impl Executor for Fake {
         tokio::select! {
             () = sleep(Duration::from_secs(seconds)) => answers.get(nth).cloned().unwrap_or(Ok(0)),
             () = stop.cancelled() => {
+                sleep(Duration::from_secs(self.grace)).await;
                 self.did.add(format!("stopped {}", stage.name));
                 Err(StageFailure::Stopped)
             }
@@ -274,6 +277,46 @@ async fn cancel_ends_the_script_and_after_script_still_runs() {
     let after = fake.scripts.lock().unwrap()["after_script"].clone();
     assert!(after.contains(r"CI_JOB_STATUS='\''canceled'\''"), "{after}");
     assert!(told.log.contains("script canceled externally (UI, API)"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_everything_is_heard_while_a_cancelled_script_ends() {
+    for case in ["abort", "shutdown", "timeout"] {
+        let mut fake = Fake::default().stage("step_script", 1_000_000, vec![]);
+        fake.grace = 200;
+        let begun = Instant::now();
+        let parts = json!({ "runner_info": { "timeout": 60 } });
+        let told = job(parts, &fake, |signal, shutdown| async move {
+            sleep(Duration::from_secs(30)).await;
+            signal.send(Signal::Cancel).unwrap();
+            sleep(Duration::from_secs(30)).await;
+            match case {
+                "abort" => signal.send(Signal::Abort).unwrap(),
+                "shutdown" => shutdown.cancel(),
+                _ => {}
+            }
+        })
+        .await;
+        assert_eq!(begun.elapsed().as_secs(), 60, "{case}");
+        assert_eq!(
+            told.did,
+            ["prepare_script", "get_sources", "step_script", "cleanup"],
+            "{case}"
+        );
+        match case {
+            "abort" => assert_eq!(told.outcome, Outcome::Abandoned),
+            "shutdown" => assert_eq!(
+                reason(&told.outcome),
+                FailureReason::RunnerSystemFailure,
+                "{case}"
+            ),
+            _ => assert_eq!(
+                reason(&told.outcome),
+                FailureReason::JobExecutionTimeout,
+                "{case}"
+            ),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

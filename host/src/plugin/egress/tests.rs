@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use http_body_util::{Empty, Full};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -73,6 +74,19 @@ fn egress(toml: &str, names: &'static [(&'static str, &'static str)]) -> Egress 
     Egress::new(options, reach(toml))
 }
 
+impl Egress {
+    /// As a guest has it: the body is carried while it is read.
+    async fn answer(
+        &self,
+        request: http::Request<WasiBody>,
+        options: RequestOptions,
+    ) -> Result<http::Response<WasiBody>, Error> {
+        let (response, carrier) = self.send(request, options).await?;
+        tokio::spawn(carrier.run());
+        Ok(response)
+    }
+}
+
 fn get(url: &str) -> http::Request<WasiBody> {
     let body = Empty::new().map_err(Error::from).boxed_unsync();
     http::Request::get(url).body(body).expect("a request")
@@ -118,7 +132,7 @@ async fn a_granted_request_arrives_with_its_body_and_host() {
         .header("host", "forged.example")
         .body(body.map_err(Error::from).boxed_unsync())
         .expect("a request");
-    let (seen, response) = tokio::join!(server, egress.send(request, RequestOptions::default()));
+    let (seen, response) = tokio::join!(server, egress.answer(request, RequestOptions::default()));
     assert!(seen.starts_with("POST /q?a=b HTTP/1.1\r\n"), "{seen}");
     assert!(
         seen.contains(&format!("host: 127.0.0.1:{port}\r\n")),
@@ -158,10 +172,10 @@ async fn what_is_not_granted_is_refused_before_a_packet_leaves() {
         "user@rebind.example",
     ] {
         let request = get(&format!("http://{host}:{port}/"));
-        let outcome = egress.send(request, RequestOptions::default()).await;
+        let outcome = egress.answer(request, RequestOptions::default()).await;
         assert!(is_denied(&outcome), "{host}: {:?}", outcome.err());
     }
-    let https = egress.send(get(&format!("https://rebind.example:{port}/")), quick());
+    let https = egress.answer(get(&format!("https://rebind.example:{port}/")), quick());
     assert!(is_denied(&https.await));
     assert_eq!(server.seen(), 0);
 }
@@ -172,7 +186,7 @@ async fn adding_the_grant_heals_and_a_denial_is_news_once() {
     let url = format!("http://127.0.0.1:{}", server.port);
     let egress = egress("", &[]);
     for _ in 0..3 {
-        assert!(is_denied(&egress.send(get(&url), quick()).await));
+        assert!(is_denied(&egress.answer(get(&url), quick()).await));
     }
     let [(host, count)] = &egress.counts()[..] else {
         panic!("one host was asked for");
@@ -183,14 +197,14 @@ async fn adding_the_grant_heals_and_a_denial_is_news_once() {
     let grant = denial.grant().expect("it can be granted");
     assert_eq!(server.seen(), 0);
     egress.regrant(reach(&grant.replace(", ", "\n")));
-    let response = egress.send(get(&url), RequestOptions::default()).await;
+    let response = egress.answer(get(&url), RequestOptions::default()).await;
     assert_eq!(
         text(response.expect("it is granted")).await.expect("whole"),
         b"hi"
     );
     assert_eq!(server.seen(), 1);
     egress.regrant(Reach::default());
-    assert!(is_denied(&egress.send(get(&url), quick()).await));
+    assert!(is_denied(&egress.answer(get(&url), quick()).await));
 }
 
 #[tokio::test]
@@ -204,7 +218,7 @@ async fn a_redirect_is_handed_to_the_guest_and_not_followed() {
         "http = [\"http://127.0.0.1:{a}\", \"http://127.0.0.1:{b}\"]\nplaintext = true\nloopback = true"
     );
     let response = egress(&toml, &[])
-        .send(
+        .answer(
             get(&format!("http://127.0.0.1:{a}/")),
             RequestOptions::default(),
         )
@@ -219,7 +233,7 @@ async fn ask(response: impl Into<Vec<u8>>) -> Result<Vec<u8>, Error> {
     let url = format!("http://127.0.0.1:{}", server.port);
     let toml = format!("http = [\"{url}\"]\nplaintext = true\nloopback = true");
     let egress = egress(&toml, &[]);
-    let response = egress.send(get(&url), quick()).await?;
+    let response = egress.answer(get(&url), quick()).await?;
     assert_eq!(egress.in_flight(), 1);
     let body = text(response).await;
     assert_eq!(egress.in_flight(), 0);
@@ -267,13 +281,13 @@ async fn a_closed_port_and_a_lost_name_are_told_apart() {
     );
     let egress = egress(&toml, &[]);
     let closed = egress
-        .send(get(&format!("http://127.0.0.1:{port}")), quick())
+        .answer(get(&format!("http://127.0.0.1:{port}")), quick())
         .await;
     assert!(
         matches!(closed, Err(Error::ConnectionRefused)),
         "{closed:?}"
     );
-    let lost = egress.send(get("http://lost.example"), quick()).await;
+    let lost = egress.answer(get("http://lost.example"), quick()).await;
     assert!(matches!(lost, Err(Error::DnsError { .. })), "{lost:?}");
 }
 
@@ -287,7 +301,7 @@ async fn eight_requests_at_once_are_a_plugins_share() {
     let tasks: Vec<_> = (0..20)
         .map(|_| {
             let (egress, request) = (egress.clone(), get(&url));
-            tokio::spawn(async move { egress.send(request, patient).await.is_ok() })
+            tokio::spawn(async move { egress.answer(request, patient).await.is_ok() })
         })
         .collect();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
@@ -303,4 +317,87 @@ async fn eight_requests_at_once_are_a_plugins_share() {
     for task in tasks {
         task.abort();
     }
+}
+
+#[tokio::test]
+async fn a_plugin_that_asks_without_end_is_slowed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    drop(listener);
+    let toml = format!("http = [\"{url}\"]\nplaintext = true\nloopback = true");
+    let egress = egress(&toml, &[]);
+    let began = std::time::Instant::now();
+    for _ in 0..70 {
+        let refused = egress.answer(get(&url), quick()).await;
+        assert!(matches!(refused, Err(Error::ConnectionRefused)));
+    }
+    // 70 turns of 20 ms, less the second that is free.
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(380), "{took:?}");
+}
+
+/// Waits until no request is under way, for at most ten seconds.
+async fn until_idle(egress: &Egress) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while egress.in_flight() > 0 {
+        assert!(tokio::time::Instant::now() < deadline, "it never ends");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// More than a connection and a guest's buffer hold, so that the server cannot be done with it.
+fn large() -> Vec<u8> {
+    let length = BODY_BYTES / 2;
+    let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").into_bytes();
+    answer.resize(answer.len() + length, b'x');
+    answer
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_gives_its_place_back_and_does_not_look_whole() {
+    let server = Server::start(large()).await;
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let toml = format!("http = [\"{url}\"]\nplaintext = true\nloopback = true");
+    let egress = egress(&toml, &[]);
+    let unread = egress.answer(get(&url), quick()).await.expect("an answer");
+    assert_eq!(egress.in_flight(), 1);
+    until_idle(&egress).await;
+    let read = text(unread).await;
+    assert!(matches!(read, Err(Error::ConnectionTerminated)), "{read:?}");
+
+    let dropped = egress.answer(get(&url), RequestOptions::default()).await;
+    drop(dropped.expect("an answer"));
+    until_idle(&egress).await;
+    let read = egress.answer(get(&url), RequestOptions::default()).await;
+    let read = text(read.expect("an answer")).await.expect("it is whole");
+    assert_eq!(read.len(), BODY_BYTES / 2);
+}
+
+#[tokio::test]
+async fn what_a_call_leaves_behind_ends_with_it() {
+    let (silent, large) = (Server::start("").await, Server::start(large()).await);
+    let urls = [silent.port, large.port].map(|port| format!("http://127.0.0.1:{port}"));
+    let toml = format!("http = {urls:?}\nplaintext = true\nloopback = true");
+    let egress = Arc::new(egress(&toml, &[]));
+    let mut hooks = EgressHooks::new(egress.clone());
+    let mut sent = |url: &str| {
+        let done = Box::new(async { Ok(()) });
+        Box::into_pin(hooks.send_request(get(url), None, done))
+    };
+    let pending = tokio::spawn(sent(&urls[0]));
+    let (unread, carrying) = sent(&urls[1]).await.expect("an answer");
+    tokio::spawn(Box::into_pin(carrying));
+    let next = sent(&urls[1]);
+    hooks.end_call();
+    until_idle(&egress).await;
+    let pending = pending.await.expect("it does not panic");
+    assert!(matches!(pending, Err(Error::ConnectionTerminated)));
+    assert!(text(unread).await.is_err());
+    assert!(next.await.is_err(), "it belongs to the call that is over");
+    let (response, carrying) =
+        Box::into_pin(hooks.send_request(get(&urls[1]), None, Box::new(async { Ok(()) })))
+            .await
+            .expect("the next call has its own");
+    tokio::spawn(Box::into_pin(carrying));
+    assert!(text(response).await.is_ok());
 }

@@ -64,7 +64,7 @@ pub struct Grants {
     pub allow_any_host: Option<bool>,
     pub private_addresses: Option<PrivateAddresses>,
     pub reload: Option<Reload>,
-    /// Bytes of linear memory.
+    /// Bytes of one instance's linear memories together.
     pub memory: Option<usize>,
     /// In lower-case hexadecimal.
     pub sha256: Option<String>,

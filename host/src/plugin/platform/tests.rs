@@ -1,9 +1,12 @@
 //! The host against plugins that misbehave, each a component of its own, through the platform as `app` uses it.
 
+mod granted;
+
 use std::time::Instant;
 
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::fleet::group::{CallFailure, IncreaseRequest, InstanceGroup, ProblemKind};
@@ -123,10 +126,11 @@ async fn a_provider_is_loaded_and_answers() {
     assert_eq!(actor.open().await.expect("it opens").id, "fixture/one");
     assert_eq!(actor.update().await, Ok(Default::default()));
     assert_eq!(actor.increase(increase()).await, Ok(Default::default()));
-    let listed = house.platform.list();
+    let listed = house.platform.list().await;
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].state, PluginState::Loaded);
-    assert_eq!(listed[0].version.as_deref(), Some("1.2.3"));
+    let described = listed[0].description.as_ref().expect("it was loaded");
+    assert_eq!(described.version, "1.2.3");
 }
 
 #[tokio::test]
@@ -180,8 +184,67 @@ async fn a_missing_plugin_names_where_it_was_looked_for() {
              next: put `fleeting-plugin-none.wasm` or `none.wasm` into one of these"
         )
     );
-    let entries = house.platform.list();
+    let entries = house.platform.list().await;
     assert_eq!(entries[0].state, PluginState::Failed);
+}
+
+#[tokio::test]
+async fn what_is_listed_is_what_loading_would_find() {
+    let house = House::with(
+        &format!("[renamed]\nsha256 = \"{}\"\n", "ab".repeat(32)),
+        |_| {},
+    );
+    let put = |name: &str, bytes: &[u8]| {
+        let file = house.dir.path().join(name);
+        std::fs::write(file, bytes).expect("it is writable");
+    };
+    // Listing asks for no more than `describe`: what only a configuration can spoil is sound.
+    put("fine.wasm", &provider(&[("init", "unreachable")]));
+    put("damaged.wasm", &provider(&[])[..100]);
+    put("core.wasm", &wat::parse_str("(module)").expect("valid"));
+    put(
+        "foreign.wasm",
+        &wat::parse_str("(component)").expect("valid"),
+    );
+    put(
+        "spins.wasm",
+        &provider(&[("describe", "(loop $l (br $l))")]),
+    );
+    put("renamed.wasm", &provider(&[]));
+    let listed: Vec<_> = house
+        .platform
+        .list()
+        .await
+        .into_iter()
+        .map(|entry| {
+            let version = entry.description.map(|description| description.version);
+            let why = entry.last_error.unwrap_or_default();
+            let why = why.lines().nth(1).unwrap_or_default().trim().to_owned();
+            (entry.name, entry.state, version, why)
+        })
+        .collect();
+    let failed = |name: &str, why: &str| (name.into(), PluginState::Failed, None, why.into());
+    let version = Some("1.2.3".into());
+    assert_eq!(
+        listed,
+        [
+            failed("core", "it is a core WebAssembly module, not a component"),
+            failed("damaged", "it is damaged or cut short"),
+            ("fine".into(), PluginState::Present, version, String::new()),
+            failed(
+                "foreign",
+                "it does not export fleetling:provider/provider as this manager knows it"
+            ),
+            failed(
+                "renamed",
+                "its digest is not the one that plugins.toml names (abababababab)"
+            ),
+            failed(
+                "spins",
+                "`describe` failed: `spins` used 300ms of processor time in `describe` and was stopped"
+            ),
+        ]
+    );
 }
 
 #[tokio::test]
@@ -311,6 +374,111 @@ async fn memory_beyond_the_limit_is_refused_to_the_guest() {
     unknown(small.update().await);
 }
 
+/// The fixture with text put in before its `$main`, or after that module's memory.
+fn enlarged(before: &str, inside: &str, update: &str) -> Vec<u8> {
+    let module = "(core module $main\n";
+    let memory = "(memory (export \"memory\") 2)\n";
+    assert!(PROVIDER.contains(module) && PROVIDER.contains(memory));
+    let text = PROVIDER
+        .replace(module, &format!("{before}\n{module}"))
+        .replace(memory, &format!("{memory}{inside}\n"))
+        .replace("(;update;)", update);
+    wat::parse_str(&text).expect("the test's text is valid")
+}
+
+#[tokio::test]
+async fn the_limits_hold_for_all_memories_and_tables_of_an_instance_together() {
+    let house = House::new();
+    // Each time the first growth fits, and the second would fit alone: 100 MiB of 128, 40 000 elements of 65 536.
+    let grow = |what: &str| {
+        format!("(if (i32.eq ({what}) (i32.const -1)) (then (return (i32.const 512))))")
+    };
+    let memories = enlarged(
+        "",
+        "(memory $second 1)",
+        &format!(
+            "{}{}",
+            grow("memory.grow (i32.const 1600)"),
+            grow("memory.grow $second (i32.const 1600)")
+        ),
+    );
+    let tables = enlarged(
+        "",
+        "(table $one 0 funcref) (table $two 0 funcref)",
+        &format!(
+            "{}{}",
+            grow("table.grow $one (ref.null func) (i32.const 40000)"),
+            grow("table.grow $two (ref.null func) (i32.const 40000)")
+        ),
+    );
+    for (name, bytes) in [("memories", memories), ("tables", tables)] {
+        let actor = house.load_as(name, &bytes).await.expect("it loads");
+        let refused = actor.update().await;
+        assert!(
+            matches!(refused, Err(CallFailure::Refused(_))),
+            "{name}: {refused:?}"
+        );
+    }
+    let instances = |pieces: &str, times: usize| {
+        let module = format!("(core module $piece {pieces})");
+        enlarged(
+            &(module + &"(core instance (instantiate $piece))".repeat(times)),
+            "",
+            "",
+        )
+    };
+    for pieces in ["(memory 1600)", "(table 40000 funcref)"] {
+        let once = house.load_as("once", &instances(pieces, 1)).await;
+        assert!(once.is_ok(), "{pieces}: {:?}", once.err());
+        let twice = house.load_as("twice", &instances(pieces, 2)).await;
+        assert!(twice.is_err(), "{pieces} twice");
+    }
+}
+
+/// What a guest needs of `wasi:http` to send a request and forget it; `send` of the core instance `$web` does.
+const WEB: &str = include_str!("../fixtures/web.wat");
+
+#[tokio::test]
+async fn a_request_that_a_call_forgot_ends_with_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a free port");
+    let authority = listener.local_addr().expect("it is bound").to_string();
+    let grants =
+        format!("[rogue]\nhttp = [\"http://{authority}\"]\nloopback = true\nplaintext = true\n");
+    let house = House::with(&grants, |_| {});
+    let module = "(core module $main\n";
+    let web = WEB
+        .replace("(;authority;)", &authority)
+        .replace("(;length;)", &authority.len().to_string());
+    let text = PROVIDER
+        .replace(
+            module,
+            &format!("{web}{module}(import \"web\" \"send\" (func $send (result i32)))\n"),
+        )
+        .replace(
+            "(instantiate $main\n",
+            "(instantiate $main (with \"web\" (instance $web))\n",
+        )
+        .replace("(;open;)", "(call $block (call $send))");
+    let bytes = wat::parse_str(&text).expect("the test's text is valid");
+    let actor = house.load_as("rogue", &bytes).await.expect("it loads");
+    // The answer never ends: only the client can end the connection.
+    let serving = async {
+        let (mut connection, _) = listener.accept().await?;
+        let mut request = vec![0; 4096];
+        let read = connection.read(&mut request).await?;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx";
+        connection.write_all(answer).await?;
+        request.truncate(read);
+        connection.read_to_end(&mut request).await.map(|_| request)
+    };
+    let serving = tokio::time::timeout(Duration::from_secs(10), serving);
+    let (opened, ended) = tokio::join!(actor.open(), serving);
+    assert!(opened.is_ok(), "{opened:?}");
+    let request = ended.expect("the request ended").expect("in peace");
+    assert!(request.starts_with(b"GET / HTTP/1.1"), "{request:?}");
+}
+
 #[tokio::test]
 async fn a_refusal_of_the_provider_is_not_a_failure_of_the_plugin() {
     let house = House::new();
@@ -323,66 +491,6 @@ async fn a_refusal_of_the_provider_is_not_a_failure_of_the_plugin() {
         assert_eq!(problem.kind, ProblemKind::Unauthenticated);
         assert_eq!(problem.message, "no key");
     }
-}
-
-/// `update` traps unless the secret `token` can be read; the answer's tag is at 2048.
-const READS_TOKEN: &str = "(call $secret (i32.const 1200) (i32.const 5) (i32.const 2048))
-    (if (i32.load8_u (i32.const 2048)) (then (return (i32.const 512))))";
-
-#[tokio::test]
-async fn grants_apply_live_and_every_change_is_counted() {
-    let house = House::new();
-    let token = house.dir.path().join("token");
-    let grants = house.dir.path().join("plugins.toml");
-    let bytes = provider(&[("update", READS_TOKEN)]);
-    let actor = house.load_as("aws", &bytes).await.expect("it loads");
-    let mut granted = actor.granted();
-    assert!(matches!(actor.update().await, Err(CallFailure::Refused(_))));
-    let [(asked, count)] = &actor.requests()[..] else {
-        panic!("it asked for one secret");
-    };
-    assert_eq!((asked.as_str(), count.denied), ("secret token", 1));
-
-    let counts = async |granted: &mut watch::Receiver<u64>| {
-        let changed = tokio::time::timeout(Duration::from_secs(10), granted.changed());
-        changed.await.expect("in time").expect("the watcher lives");
-    };
-    std::fs::write(&grants, "[aws]\nhtpp = []\n").expect("it is writable");
-    let table = format!("[aws]\nsecret.token = {{ file = {token:?} }}\n");
-    std::fs::write(&grants, table).expect("it is writable");
-    counts(&mut granted).await;
-    assert!(matches!(actor.update().await, Err(CallFailure::Refused(_))));
-
-    std::fs::write(&token, "t0ken").expect("it is writable");
-    counts(&mut granted).await;
-    assert_eq!(actor.update().await, Ok(Default::default()));
-
-    std::fs::write(&grants, "this is no toml").expect("it is writable");
-    std::fs::write(&token, "t1ken").expect("it is writable");
-    counts(&mut granted).await;
-    assert_eq!(actor.update().await, Ok(Default::default()));
-}
-
-#[tokio::test]
-async fn a_plugin_with_grants_is_pinned_to_its_first_digest() {
-    let house = House::with("[fine]\nenv = [\"LANG\"]\n", |_| {});
-    drop(
-        house
-            .load_as("fine", &provider(&[]))
-            .await
-            .expect("it loads"),
-    );
-    let other = provider(&[("update", "nop")]);
-    let Err(report) = house.load_as("fine", &other).await else {
-        panic!("another digest was loaded");
-    };
-    assert!(matches!(report.cause, Cause::NotTrusted { .. }), "{report}");
-    drop(
-        house
-            .load_as("fine", &provider(&[]))
-            .await
-            .expect("it is the trusted one"),
-    );
 }
 
 #[test]

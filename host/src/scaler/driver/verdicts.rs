@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{Driver, Preparation};
 use crate::fleet::group::InstanceId;
@@ -33,9 +33,7 @@ impl<P: Preparation> Driver<P> {
         removed: &[(InstanceId, RemovalReason)],
         now: Instant,
     ) {
-        if asked > 0 || !removed.is_empty() {
-            self.log(decision, asked, removed.len());
-        }
+        self.log(decision, asked, removed.len());
         if asked > 0 {
             self.say(Verdict::Increase(asked, decision.why), false);
         }
@@ -135,21 +133,31 @@ impl<P: Preparation> Driver<P> {
         }
     }
 
+    /// One line a decision: an operator sees those that change the fleet, whoever wonders about it all of them.
     fn log(&self, decision: &Decision, increase: u32, remove: usize) {
-        info!(
-            reason = %decision.why,
-            increase,
-            remove,
-            in_use = self.ledger.counts().in_use,
-            waiting = self.ledger.waiting(),
-            reserved = self.ledger.reserved(),
-            idle_target = decision.idle_target,
-            requested = decision.requested,
-            instances = self.ledger.counts().instances,
-            wanted = self.ledger.wanted(),
-            max = self.max(),
-            "fleet was scaled"
-        );
+        macro_rules! line {
+            ($level:ident, $message:literal) => {
+                $level!(
+                    reason = %decision.why,
+                    increase,
+                    remove,
+                    in_use = self.ledger.counts().in_use,
+                    waiting = self.ledger.waiting(),
+                    reserved = self.ledger.reserved(),
+                    idle_target = decision.idle_target,
+                    requested = decision.requested,
+                    instances = self.ledger.counts().instances,
+                    wanted = self.ledger.wanted(),
+                    max = self.max(),
+                    $message
+                )
+            };
+        }
+        if increase > 0 || remove > 0 {
+            line!(info, "fleet was scaled");
+        } else {
+            line!(debug, "fleet stays as it is");
+        }
     }
 }
 

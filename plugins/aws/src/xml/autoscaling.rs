@@ -44,6 +44,29 @@ pub(crate) struct AutoScalingGroup {
     pub(crate) new_instances_protected_from_scale_in: bool,
     #[serde(default)]
     pub(crate) capacity_rebalance: bool,
+    pub(crate) launch_template: Option<LaunchTemplate>,
+    pub(crate) mixed_instances_policy: Option<MixedInstancesPolicy>,
+    pub(crate) launch_configuration_name: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct MixedInstancesPolicy {
+    pub(crate) launch_template: Option<MixedTemplate>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct MixedTemplate {
+    pub(crate) launch_template_specification: Option<LaunchTemplate>,
+    #[serde(default)]
+    pub(crate) overrides: Members<Override>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Override {
+    pub(crate) launch_template_specification: Option<LaunchTemplate>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -124,6 +124,21 @@ fn every_problem_of_an_entry_says_what_and_what_next() {
             true,
         ),
         (
+            "autoscaler: policy = [{ periods = [\"* 25 * * *\"] }]",
+            r#"autoscaler.policy[0].periods: period "* 25 * * *": "25" is not a hour (0-23, names, lists, ranges and steps such as 0-23/2)"#,
+            false,
+        ),
+        (
+            "autoscaler: policy = [{ timezone = \"Mars/Olympus\" }]",
+            r#"autoscaler.policy[0].timezone: not known; write an IANA name, such as "Europe/Berlin""#,
+            false,
+        ),
+        (
+            "autoscaler: policy = [{ periods = [\"* 8-17 * * *\"] }]",
+            "autoscaler.policy: no policy holds from Monday 00:00 to Monday 08:00 (the system's time zone); no instance stands idle then, and idle ones go after 5m; to be clear, begin with a policy without periods",
+            true,
+        ),
+        (
             "autoscaler: policy = { idle_count = 1 }",
             "autoscaler.policy: expected tables, each under [[policy]], found a table",
             false,

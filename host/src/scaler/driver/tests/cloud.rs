@@ -197,10 +197,10 @@ impl Machine for Fake {
         *self.gone.lock().unwrap() = Some(reason);
     }
 
-    async fn heartbeat(&self) -> Result<(), String> {
+    async fn ping(&self) -> Result<(), NotReady> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         match self.silent.load(Ordering::SeqCst) {
-            true => Err("Docker did not answer".into()),
+            true => Err(NotReady::Failed("Docker did not answer".into())),
             false => Ok(()),
         }
     }

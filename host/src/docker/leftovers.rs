@@ -1,0 +1,150 @@
+//! What jobs of an earlier process left on an instance that was kept: removed before the instance is used again.
+//!
+//! Containers are found by the label of their manager, whatever state they are in; of volumes, those that ended with
+//! their job. Caches stay.
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::query_parameters::{
+    ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveVolumeOptionsBuilder,
+};
+use tracing::info;
+
+use super::{label, site};
+use crate::fleet::group::InstanceId;
+
+/// To be called while no job of this process runs there.
+pub(super) async fn remove(
+    docker: &Docker,
+    instance: &InstanceId,
+    system_id: &str,
+) -> Result<(), String> {
+    let ours = [(label::MANAGED, "true"), (label::SYSTEM_ID, system_id)];
+    let containers = containers(docker, &ours)
+        .await
+        .map_err(|e| format!("containers of earlier jobs could not be removed: {e}"))?;
+    let volumes = volumes(docker, &ours)
+        .await
+        .map_err(|e| format!("volumes of earlier jobs could not be removed: {e}"))?;
+    if containers + volumes > 0 {
+        info!(%instance, containers, volumes, "what earlier jobs left was removed");
+    }
+    Ok(())
+}
+
+async fn containers(docker: &Docker, ours: &[(&str, &str)]) -> Result<usize, Error> {
+    let listing = ListContainersOptionsBuilder::default()
+        .all(true)
+        .filters(&label::filter(ours))
+        .build();
+    let found = docker.list_containers(Some(listing)).await?;
+    let removing = RemoveContainerOptionsBuilder::default()
+        .force(true)
+        .v(true)
+        .build();
+    let ids: Vec<_> = found.into_iter().filter_map(|found| found.id).collect();
+    for id in &ids {
+        unless_missing(docker.remove_container(id, Some(removing.clone())).await)?;
+    }
+    Ok(ids.len())
+}
+
+async fn volumes(docker: &Docker, ours: &[(&str, &str)]) -> Result<usize, Error> {
+    let temporary = [ours, &[(label::REUSABLE, "false")]].concat();
+    let listing = ListVolumesOptionsBuilder::default()
+        .filters(&label::filter(&temporary))
+        .build();
+    let found = docker.list_volumes(Some(listing)).await?;
+    let found = found.volumes.unwrap_or_default();
+    let removing = RemoveVolumeOptionsBuilder::default().force(true).build();
+    for volume in &found {
+        unless_missing(
+            docker
+                .remove_volume(&volume.name, Some(removing.clone()))
+                .await,
+        )?;
+    }
+    Ok(found.len())
+}
+
+fn unless_missing(removed: Result<(), Error>) -> Result<(), Error> {
+    match removed {
+        Err(error) if site::is_missing(&error) => Ok(()),
+        removed => removed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use axum::Router;
+    use axum::extract::{Request, State};
+    use axum::response::{IntoResponse, Response};
+
+    use super::*;
+
+    type Asked = Arc<Mutex<Vec<String>>>;
+
+    /// Lists one container and one volume of an earlier job, and has lost another's meanwhile.
+    async fn daemon(State(asked): State<Asked>, request: Request) -> Response {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.push(format!("{method} {uri}"));
+        match (method.as_str(), uri.path()) {
+            ("GET", "/containers/json") => r#"[{"Id":"c1"},{"Id":"gone"}]"#.into_response(),
+            ("GET", "/volumes") => {
+                let volume = r#"{"Name":"v1","Driver":"local","Mountpoint":"","Labels":{},"Scope":"local","Options":{}}"#;
+                format!(r#"{{"Volumes":[{volume}]}}"#).into_response()
+            }
+            ("DELETE", "/containers/gone") => {
+                (http::StatusCode::NOT_FOUND, r#"{"message":"no such"}"#).into_response()
+            }
+            ("DELETE", _) => http::StatusCode::NO_CONTENT.into_response(),
+            _ => http::StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    }
+
+    #[tokio::test]
+    async fn our_own_containers_and_temporary_volumes_go() {
+        let asked = Asked::default();
+        let router = Router::new()
+            .fallback(daemon)
+            .with_state(Arc::clone(&asked));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+        let version = bollard::API_DEFAULT_VERSION;
+        let docker = Docker::connect_with_http(&format!("tcp://{address}"), 10, version)
+            .expect("no request is made");
+        let removed = remove(&docker, &InstanceId("i-1".into()), "s_0123456789ab").await;
+        serving.abort();
+        assert_eq!(removed, Ok(()));
+        let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let deleted: Vec<_> = asked
+            .iter()
+            .filter(|line| line.starts_with("DELETE"))
+            .filter_map(|line| line.split_once('?'))
+            .collect();
+        let paths: Vec<_> = deleted.iter().map(|(path, _)| *path).collect();
+        assert_eq!(
+            paths,
+            [
+                "DELETE /containers/c1",
+                "DELETE /containers/gone",
+                "DELETE /volumes/v1",
+            ]
+        );
+        for (_, query) in deleted {
+            assert!(query.contains("force=true"), "{query}");
+        }
+        for (n, also) in [(0, "all=true"), (3, "reusable%3Dfalse")] {
+            for wanted in ["managed%3Dtrue", "system_id%3Ds_0123456789ab", also] {
+                assert!(asked[n].contains(wanted), "no {wanted} in {}", asked[n]);
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The body of an answer, on its way from the network to the guest.
+//!
+//! ```text
+//! network ─ chunk, within `idle` ─► Carrier ─ one piece at a time, taken within TAKEN ─► stream ─► guest
+//!                                     └ holds the connection and its permits
+//! ```
+//! Invariant: permits are given back when the body ended, when the guest dropped it, when either side let its time pass,
+//! and when the guest's call is over; the guest sees an end only where the server made one.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use tokio::sync::mpsc;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::{BODY_BYTES, Permits};
+
+/// A guest may compute between two pieces, however impatient it is with its server.
+const TAKEN: Duration = Duration::from_secs(1);
+
+/// `None` is the end that the server made.
+type Piece = Result<Option<Bytes>, Error>;
+
+/// What runs while the body is read; dropping it cuts the body.
+pub(super) struct Carrier {
+    response: reqwest::Response,
+    /// The longest wait for the server.
+    idle: Duration,
+    permits: Permits,
+    to: mpsc::Sender<Piece>,
+}
+
+/// The carrier of an answer's body, and the body as the guest reads it.
+pub(super) fn carried(
+    response: reqwest::Response,
+    idle: Duration,
+    permits: Permits,
+) -> (Carrier, WasiBody) {
+    let (to, from) = mpsc::channel::<Piece>(1);
+    let pieces = stream::unfold(Some(from), |from| async {
+        let mut from = from?;
+        match from.recv().await {
+            Some(Ok(Some(piece))) => Some((Ok(Frame::data(piece)), Some(from))),
+            Some(Ok(None)) => None,
+            Some(Err(problem)) => Some((Err(problem), None)),
+            None => Some((Err(Error::ConnectionTerminated), None)),
+        }
+    });
+    let carrier = Carrier {
+        response,
+        idle,
+        permits,
+        to,
+    };
+    (carrier, BodyExt::boxed_unsync(StreamBody::new(pieces)))
+}
+
+impl Carrier {
+    pub(super) async fn run(mut self) {
+        // The server has as long for each piece as the guest allows; the guest, never less than a moment.
+        let taken = self.idle.max(TAKEN);
+        let mut bytes = 0;
+        let last = loop {
+            match tokio::time::timeout(self.idle, self.response.chunk()).await {
+                Err(_) => break Err(Error::ConnectionReadTimeout),
+                Ok(Err(_)) => break Err(Error::HttpResponseIncomplete),
+                Ok(Ok(None)) => break Ok(None),
+                Ok(Ok(Some(piece))) => {
+                    bytes += piece.len();
+                    if bytes > BODY_BYTES {
+                        break Err(Error::HttpResponseBodySize(Some(BODY_BYTES as u64)));
+                    }
+                    let sent = tokio::time::timeout(taken, self.to.send(Ok(Some(piece)))).await;
+                    if !matches!(sent, Ok(Ok(()))) {
+                        return;
+                    }
+                }
+            }
+        };
+        // The last word needs no connection, and may wait for a guest that reads slowly.
+        drop((self.response, self.permits));
+        drop(tokio::time::timeout(taken, self.to.send(last)).await);
+    }
+}
