@@ -10,7 +10,9 @@ pub mod record;
 pub mod schedule;
 pub mod status;
 pub mod throttle;
+pub mod verdict;
 
 pub use driver::ScalerOptions;
 pub use handle::{Acquisition, Reservation, Scaler};
 pub use status::{AcquireFailure, FleetEvent, Health, NoCapacity, Status};
+pub use verdict::{Decided, Verdict};

@@ -13,6 +13,7 @@ use crate::scaler::status::{Health, NoCapacity};
 mod cloud;
 mod faults;
 mod upkeep;
+mod verdicts;
 
 use cloud::{Cloud, FakeGroup, Preparing};
 
@@ -47,6 +48,7 @@ fn autoscaler(idle_count: u32, max_instances: u32) -> Autoscaler {
         delete_instances_on_shutdown: false,
         log_internal_ip: false,
         log_external_ip: false,
+        buckets: usable::Buckets::default(),
         connector: usable::Connector {
             os: None,
             arch: None,

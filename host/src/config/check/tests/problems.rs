@@ -189,9 +189,15 @@ fn every_problem_of_an_entry_says_what_and_what_next() {
             false,
         ),
         (
-            "autoscaler: instance_life_duration_buckets = [1.0]",
-            "autoscaler.instance_life_duration_buckets: has no effect yet; the entry runs without it",
+            "autoscaler: instance_life_duration_buckets = [2.0, 1]",
+            "autoscaler.instance_life_duration_buckets: no buckets: each number must be greater than the one before; \
+             the default is used",
             true,
+        ),
+        (
+            "autoscaler: instance_deletion_time_buckets = [1.0, \"2\"]",
+            "autoscaler.instance_deletion_time_buckets: expected a list of numbers, found a list",
+            false,
         ),
     ];
     for (line, told, works) in table {
