@@ -89,6 +89,15 @@ pub enum Command {
     /// paid for from the request until it is seen gone. A job starts when it gets its slot, and waits until then from
     /// its arrival.
     Simulate(Box<Simulate>),
+    /// Show how a running manager stands: groups, decisions, problems, instances, jobs
+    ///
+    /// It asks at the configuration's listen_address and changes nothing. Exit status 1 if no manager answers.
+    Status(Status),
+    /// Tell the story of a job or an instance, and why it went as it did
+    ///
+    /// It reads the journal in the state directory, which covers the last 14 days; no manager needs to run.
+    #[command(subcommand)]
+    Why(WhyCommand),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -139,6 +148,52 @@ pub struct Verify {
     /// Only the runner of this name
     #[arg(short, long)]
     pub name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Status {
+    /// Where the manager listens, as host:port; wins over the configuration's listen_address
+    #[arg(long, env = "LISTEN_ADDRESS", value_name = "ADDRESS")]
+    pub address: Option<String>,
+    /// How the answer looks
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: AnswerFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum WhyCommand {
+    /// When it was received, what was decided while it waited, its instance, its end
+    Job {
+        /// GitLab's number of the job
+        id: u64,
+        #[command(flatten)]
+        how: How,
+    },
+    /// What asked for it, which jobs used it, why it was removed
+    Instance {
+        /// The cloud's name of the instance
+        id: String,
+        #[command(flatten)]
+        how: How,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct How {
+    /// Show the state and the last decision at a time: 2026-11-25T10:42:00Z, "2026-11-25 10:42", 10:42, -5m
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub at: Option<String>,
+    /// How the answer looks
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: AnswerFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AnswerFormat {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -238,6 +293,8 @@ mod tests {
                 "verify",
                 "list",
                 "simulate",
+                "status",
+                "why",
                 "config",
                 "plugin",
                 "completion"
@@ -245,6 +302,18 @@ mod tests {
         );
         let help = Cli::command().render_long_help().to_string();
         assert!(help.contains("takes CI jobs from GitLab"), "{help}");
+    }
+
+    #[test]
+    fn a_time_ago_is_no_option() {
+        let line = "fleetling why job 123 --at -5m --format json";
+        let Command::Why(WhyCommand::Job { id, how }) =
+            Cli::try_parse_from(line.split(' ')).unwrap().command
+        else {
+            panic!("not why job");
+        };
+        assert_eq!((id, how.at.as_deref()), (123, Some("-5m")));
+        assert_eq!(how.format, AnswerFormat::Json);
     }
 
     #[test]

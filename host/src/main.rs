@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use fleetling::app::{self, RunOptions};
+use fleetling::app::{self, Look, RunOptions};
 use fleetling::cli::{
-    self, Cli, Command, Common, ConfigCommand, LogFormat, LogLevel, PluginCommand,
+    self, AnswerFormat, Cli, Command, Common, ConfigCommand, LogFormat, LogLevel, PluginCommand,
+    WhyCommand,
 };
 use fleetling::config::{self, lint, places};
 use fleetling::observe::line::Format;
 use fleetling::observe::metrics::Metrics;
 use fleetling::observe::telemetry;
+use fleetling::observe::why::Subject;
 use fleetling::simulate;
 use tracing::Level;
 
@@ -47,6 +49,22 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             print(app::list(&loaded.config).as_bytes())
         }
         Command::Simulate(options) => print(simulated(&common, &options)?.as_bytes()),
+        Command::Status(status) => {
+            let loaded = load(&config_path(&common)?)?;
+            let (address, look) = (status.address.as_deref(), look(status.format));
+            let asked = app::status(&loaded.config, address, look);
+            print(runtime()?.block_on(asked)?.as_bytes())
+        }
+        Command::Why(why) => {
+            let (subject, how) = match why {
+                WhyCommand::Job { id, how } => (Subject::Job(id), how),
+                WhyCommand::Instance { id, how } => (Subject::Instance(id), how),
+            };
+            let loaded = load(&config_path(&common)?)?;
+            start_logging(&common, &loaded.config)?;
+            let (at, look) = (how.at.as_deref(), look(how.format));
+            print(app::why(&loaded.config, &subject, at, look)?.as_bytes())
+        }
         Command::Config(ConfigCommand::Lint) => {
             let path = config_path(&common)?;
             let (text, clean) = lint::lint(&path, &config::load(&path, variable));
@@ -106,6 +124,13 @@ fn simulated(common: &Common, options: &cli::Simulate) -> anyhow::Result<String>
         configs.push(loaded.config);
     }
     simulate::simulate(options, &configs)
+}
+
+fn look(format: AnswerFormat) -> Look {
+    match format {
+        AnswerFormat::Text => Look::Text,
+        AnswerFormat::Json => Look::Json,
+    }
 }
 
 fn config_path(common: &Common) -> anyhow::Result<PathBuf> {

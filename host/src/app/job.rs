@@ -45,6 +45,9 @@ pub(super) async fn run(
         project = payload.job_info.project_id,
         "job received"
     );
+    let monitor = serving.process.monitor.clone();
+    let queued = payload.job_info.time_in_queue_seconds;
+    monitor.job_received(&serving, id, queued);
     let timestamps = flag(&serving.runner, &payload, "FF_TIMESTAMPS");
     let record = JobRecord::new(
         &serving.runner.url,
@@ -58,6 +61,7 @@ pub(super) async fn run(
         Commitment::Canceled(pending) => (pending, true),
         Commitment::NotOurs(why) => {
             warn!(job = id, why, "job was not taken");
+            monitor.job_not_taken(&serving, id, &why);
             return;
         }
         Commitment::Unheard(pending, why) => {
@@ -88,9 +92,7 @@ pub(super) async fn run(
             return fail_without_log(serving, pending).await;
         }
     };
-    let monitor = serving.process.monitor.clone();
-    let waited = work.payload.job_info.time_in_queue_seconds;
-    monitor.job_started(&serving, id, waited);
+    monitor.job_started(&serving, id, queued);
     let started = Instant::now();
     let (outcome, place) = if canceled {
         drop(reservation);
@@ -107,7 +109,7 @@ pub(super) async fn run(
     // GitLab hears of the end while the containers are removed; neither waits for the other.
     let leave = async {
         if let Some(place) = place {
-            place.leave(id).await;
+            place.leave(&serving, id).await;
         }
         drop((number, project_number, permits));
     };
@@ -122,19 +124,20 @@ struct Place {
 
 impl Place {
     /// Cleans up and gives the slot back.
-    async fn leave(self, job: u64) {
+    async fn leave(self, serving: &Serving, job: u64) {
         let cleaned = match &self.executor {
             Some(executor) => executor.cleanup().await,
             None => Ok(()),
         };
         let instance = self.acquisition.instance().clone();
-        self.acquisition.release(match cleaned {
-            Ok(()) => Health::Good,
-            Err(left) => {
-                warn!(job, %instance, left, "cleanup failed; the instance is not used again");
-                Health::Retire(format!("cleanup after job {job} failed: {left}"))
-            }
+        let retired = cleaned.err().map(|left| {
+            warn!(job, %instance, left, "cleanup failed; the instance is not used again");
+            format!("cleanup after job {job} failed: {left}")
         });
+        let monitor = &serving.process.monitor;
+        monitor.job_released(serving, job, &instance, retired.as_deref());
+        self.acquisition
+            .release(retired.map_or(Health::Good, Health::Retire));
     }
 }
 
@@ -164,9 +167,9 @@ async fn carry_out(
     reservation: Reservation,
 ) -> (Outcome, Option<Place>) {
     let (hold, mut held) = oneshot::channel();
-    let waiting = serving.clone();
+    let (waiting, id) = (serving.clone(), work.payload.id);
     let acquire = move |plan: Plan| async move {
-        let acquisition = acquire(waiting.clone(), reservation).await?;
+        let acquisition = acquire(&waiting, id, reservation).await?;
         let (machine, slot) = (acquisition.machine().clone(), acquisition.slot());
         // Nobody to take it means that the job has ended: then the slot goes back at once.
         let _ = hold.send(acquisition);
@@ -185,18 +188,25 @@ async fn carry_out(
 
 /// Waits for a slot, for `instance_acquire_timeout` at most.
 async fn acquire(
-    serving: Arc<Serving>,
+    serving: &Serving,
+    job: u64,
     reservation: Reservation,
 ) -> Result<Acquisition<Readiness>, AcquireProblem> {
     let limit = serving.runner.autoscaler.instance_acquire_timeout;
-    match timeout(limit, serving.scaler.acquire(reservation)).await {
-        Ok(Ok(acquisition)) => Ok(acquisition),
-        Ok(Err(problem)) => Err(AcquireProblem(problem.to_string())),
-        Err(_) => Err(AcquireProblem(format!(
+    let began = Instant::now();
+    let acquired = match timeout(limit, serving.scaler.acquire(reservation)).await {
+        Ok(acquired) => acquired.map_err(|problem| problem.to_string()),
+        Err(_) => Err(format!(
             "no instance could be had within instance_acquire_timeout ({limit:?}): {}",
-            why_none(&serving)
-        ))),
+            why_none(serving)
+        )),
+    };
+    let (monitor, waited) = (&serving.process.monitor, began.elapsed());
+    match &acquired {
+        Ok(acquisition) => monitor.job_acquired(serving, job, acquisition, waited),
+        Err(why) => monitor.job_not_served(serving, job, why, waited),
     }
+    acquired.map_err(AcquireProblem)
 }
 
 /// The fleet's own last word on why there is no slot.

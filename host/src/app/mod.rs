@@ -11,7 +11,9 @@
 mod allowance;
 mod claims;
 mod entries;
+mod explain;
 mod job;
+mod lives;
 mod look;
 mod monitor;
 mod numbers;
@@ -20,6 +22,8 @@ mod reload;
 mod run;
 mod runner;
 mod shutdown;
+mod teller;
 
+pub use explain::{Look, status, why};
 pub use look::{list, plugins, verify};
 pub use run::{RunOptions, run};

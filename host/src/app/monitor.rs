@@ -1,24 +1,27 @@
-//! From what happens to what operators see: fleet events and job ends become metrics and rows of the status page.
+//! From what happens to what operators see: fleet events and job ends become metrics, entries of the journal and rows
+//! of the status page.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
+use super::lives::Lives;
 use super::runner::Serving;
 use super::shutdown::Shutdown;
+use super::teller::Teller;
 use crate::config::usable::{Config, Runner};
 use crate::coordinator::outcome::Outcome;
+use crate::docker::readiness::Readiness;
 use crate::fleet::group::InstanceId;
-use crate::observe::metrics::{FleetCounts, InstanceTime, JobPlace, Metrics, RunnerLabels};
-use crate::observe::status::{
-    self, GroupStatus, JobStatus, ProcessState, RunnerStatus, StatusPage,
-};
-use crate::scaler::{FleetEvent, Status};
+use crate::observe::journal::{Entry, Event, Recorder};
+use crate::observe::metrics::{JobPlace, Metrics, RunnerLabels};
+use crate::observe::status::{self, JobStatus, ProcessState, RunnerStatus, StatusPage};
+use crate::scaler::{Acquisition, FleetEvent};
 
 /// GitLab Runner's words; the stages within a job are told by its log.
 const RUNNING: JobPlace<'static> = JobPlace {
@@ -27,34 +30,49 @@ const RUNNING: JobPlace<'static> = JobPlace {
     executor_stage: "",
 };
 
+/// How long a stop waits for the journal.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What is published of this process; written by every runner's task, read by the status server.
 #[derive(Clone)]
 pub(super) struct Monitor {
-    metrics: Arc<Metrics>,
-    page: watch::Sender<StatusPage>,
-}
-
-/// The moments of one instance's life that are timed.
-struct Life {
-    requested: Option<Instant>,
-    listed: Instant,
-    running: Option<Instant>,
-    removing: Option<Instant>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) page: watch::Sender<StatusPage>,
+    pub(super) recorder: Recorder,
 }
 
 impl Monitor {
-    pub(super) fn new(metrics: Arc<Metrics>, config: &Config) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, config: &Config, recorder: Recorder) -> Self {
         metrics.set_concurrent(config.concurrent);
         let page = StatusPage {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            state: ProcessState::Starting,
+            started_at: Timestamp::now(),
             runners: config.runners.iter().map(row).collect(),
-            groups: Vec::new(),
-            jobs: Vec::new(),
+            ..StatusPage::default()
         };
+        let version = page.version.clone();
+        recorder.record(Entry::new(
+            page.started_at,
+            "",
+            None,
+            Event::ManagerStarted { version },
+        ));
         Self {
             metrics,
             page: watch::Sender::new(page),
+            recorder,
+        }
+    }
+
+    /// The journal's last entry, and everything before it written.
+    pub(super) async fn close(&self) {
+        let stopped = Entry::new(Timestamp::now(), "", None, Event::ManagerStopped);
+        self.recorder.record(stopped);
+        if tokio::time::timeout(FLUSH_PATIENCE, self.recorder.flush())
+            .await
+            .is_err()
+        {
+            warn!("journal was not written to its end: the disk is too slow");
         }
     }
 
@@ -85,26 +103,107 @@ impl Monitor {
         Ok(())
     }
 
-    pub(super) fn job_started(&self, serving: &Serving, job: u64, waited: Option<f64>) {
-        let waited = waited.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        self.metrics.job_started(&labels(serving), RUNNING, waited);
+    /// GitLab gave it, after it had been in the queue for so many seconds.
+    pub(super) fn job_received(&self, serving: &Serving, job: u64, queued: Option<f64>) {
+        let queued_ms = seconds(queued).map(millis);
+        self.of(serving)
+            .record(Timestamp::now(), Event::JobReceived { job, queued_ms });
+    }
+
+    pub(super) fn job_not_taken(&self, serving: &Serving, job: u64, why: &str) {
+        let why = why.to_owned();
+        self.of(serving)
+            .record(Timestamp::now(), Event::JobNotTaken { job, why });
+    }
+
+    pub(super) fn job_started(&self, serving: &Serving, job: u64, queued: Option<f64>) {
+        self.metrics
+            .job_started(&labels(serving), RUNNING, seconds(queued));
         let row = JobStatus {
             id: job,
-            runner: serving.runner.name.clone(),
+            runner: title(serving),
+            since: Timestamp::now(),
+            instance: None,
         };
         self.page.send_modify(|page| page.jobs.push(row));
     }
 
-    pub(super) fn job_ended(&self, serving: &Serving, job: u64, ran: Duration, outcome: &Outcome) {
-        let failure = match outcome {
-            Outcome::Failed { reason, .. } => Some(reason.to_string()),
-            Outcome::Success | Outcome::Abandoned => None,
+    pub(super) fn job_acquired(
+        &self,
+        serving: &Serving,
+        job: u64,
+        place: &Acquisition<Readiness>,
+        waited: Duration,
+    ) {
+        let to = self.of(serving);
+        let instance = place.instance().to_string();
+        self.page.send_modify(|page| {
+            let of = |row: &&mut JobStatus| row.id == job && row.runner == to.runner;
+            if let Some(row) = page.jobs.iter_mut().find(of) {
+                row.instance = Some(instance.clone());
+            }
+        });
+        to.show(place.instance(), |row| row.jobs.push(job));
+        let event = Event::JobAcquired {
+            job,
+            instance,
+            slot: place.slot(),
+            waited_ms: millis(waited),
         };
-        let of = labels(serving);
+        to.record(Timestamp::now(), event);
+    }
+
+    pub(super) fn job_not_served(&self, serving: &Serving, job: u64, why: &str, waited: Duration) {
+        let event = Event::JobNotServed {
+            job,
+            why: why.to_owned(),
+            waited_ms: millis(waited),
+        };
+        self.of(serving).record(Timestamp::now(), event);
+    }
+
+    /// What it said of its end may quote its variables, and stays out of the journal.
+    pub(super) fn job_ended(&self, serving: &Serving, job: u64, ran: Duration, outcome: &Outcome) {
+        let (word, reason, exit_code) = match outcome {
+            Outcome::Success => ("success", None, None),
+            Outcome::Failed {
+                reason, exit_code, ..
+            } => ("failed", Some(reason.to_string()), *exit_code),
+            Outcome::Abandoned => ("abandoned", None, None),
+        };
+        let to = self.of(serving);
         self.metrics
-            .job_ended(&of, RUNNING, ran, failure.as_deref());
-        self.page
-            .send_modify(|page| page.jobs.retain(|row| row.id != job));
+            .job_ended(&to.labels, RUNNING, ran, reason.as_deref());
+        self.page.send_modify(|page| {
+            page.jobs
+                .retain(|row| row.id != job || row.runner != to.runner);
+        });
+        let event = Event::JobEnded {
+            job,
+            outcome: word.to_owned(),
+            reason,
+            exit_code,
+            ran_ms: millis(ran),
+        };
+        to.record(Timestamp::now(), event);
+    }
+
+    /// It gave its slot back; `retired` says why its instance is not used again, if so.
+    pub(super) fn job_released(
+        &self,
+        serving: &Serving,
+        job: u64,
+        instance: &InstanceId,
+        retired: Option<&str>,
+    ) {
+        let to = self.of(serving);
+        to.show(instance, |row| row.jobs.retain(|held| *held != job));
+        let event = Event::JobReleased {
+            job,
+            instance: instance.to_string(),
+            retired: retired.map(str::to_owned),
+        };
+        to.record(Timestamp::now(), event);
     }
 
     /// A runner takes jobs.
@@ -125,142 +224,81 @@ impl Monitor {
         self.page.send_modify(|page| page.runners = runners);
     }
 
+    fn of(&self, serving: &Serving) -> Teller {
+        let group = serving
+            .scaler
+            .status()
+            .borrow()
+            .group_id()
+            .map(str::to_owned);
+        Teller {
+            monitor: self.clone(),
+            labels: labels(serving),
+            runner: title(serving),
+            group,
+        }
+    }
+
     /// Follows one runner's fleet until its scaler ends.
     pub(super) async fn follow(self, now: watch::Receiver<Arc<Serving>>) {
-        let (mut status, mut events) = {
-            let serving = now.borrow();
-            (serving.scaler.status(), serving.scaler.events())
-        };
+        let mut serving = now.borrow().clone();
+        let (mut status, mut events) = (serving.scaler.status(), serving.scaler.events());
         let mut lives = Lives::default();
+        let mut to = self.of(&serving);
+        to.declare(&serving);
         loop {
-            let serving = now.borrow().clone();
-            let of = labels(&serving);
-            self.metrics.set_limit(&of, serving.runner.limit);
+            let current = now.borrow().clone();
+            if !Arc::ptr_eq(&current, &serving) {
+                serving = current;
+                to = self.of(&serving);
+                to.declare(&serving);
+            }
             tokio::select! {
                 changed = status.changed() => {
                     if changed.is_err() {
-                        return;
+                        break;
                     }
                     let now = status.borrow_and_update().clone();
-                    self.show(&serving, &of, &now);
+                    to.group = now.group_id().map(str::to_owned);
+                    to.publish(&serving, &now);
                 }
                 event = events.recv() => match event {
                     Ok(event) => {
                         if let FleetEvent::Gone { instance } = &event {
                             serving.connector.forget(instance);
                         }
-                        lives.tell(&self.metrics, &of, event);
+                        lives.tell(&to, event);
                     }
-                    Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return,
+                    Err(RecvError::Lagged(entries)) => {
+                        warn!(runner = to.runner, entries, "events of the fleet were missed; metrics and journal lack them");
+                        to.record(Timestamp::now(), Event::Lost { entries });
+                    }
+                    Err(RecvError::Closed) => break,
                 },
             }
         }
-    }
-
-    fn show(&self, serving: &Serving, of: &RunnerLabels, now: &Status) {
-        let autoscaler = &serving.runner.autoscaler;
-        let instances = &now.instances;
-        let booting = instances.listed + instances.inspecting + instances.preparing;
-        self.metrics.set_fleet(
-            of,
-            &FleetCounts {
-                max_instances: now.max.unwrap_or(0),
-                instances: vec![
-                    ("requested", instances.coming),
-                    ("creating", booting),
-                    (
-                        "running",
-                        instances.ready + instances.in_use + instances.draining,
-                    ),
-                    ("deleting", instances.removing),
-                ],
-                tasks: vec![
-                    ("idle", now.available),
-                    ("pending", now.waiting),
-                    ("acquired", now.in_use),
-                    ("reserved", now.reserved),
-                ],
-                desired_instances: now.requested,
-                max_use_count: autoscaler.max_use_count,
-                capacity_per_instance: autoscaler.capacity_per_instance,
-            },
-        );
-        let row = GroupStatus {
-            id: now.group_id().unwrap_or_default().to_owned(),
-            runner: serving.runner.name.clone(),
-            plugin: autoscaler.plugin.clone(),
-            wanted: now.wanted,
-            max_instances: now.max,
-            last_decision: now.last_decision.clone(),
-            last_error: now.problem.clone(),
-        };
-        self.page.send_modify(|page| {
-            page.groups.retain(|group| group.runner != row.runner);
-            page.groups.push(row);
-        });
+        to.ended();
     }
 }
 
-/// Instances that live, and requests that were not seen as instances yet.
-#[derive(Default)]
-struct Lives {
-    requested: VecDeque<Instant>,
-    instances: HashMap<InstanceId, Life>,
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Lives {
-    fn tell(&mut self, metrics: &Metrics, of: &RunnerLabels, event: FleetEvent) {
-        let now = Instant::now();
-        let took = |what, since: Option<Instant>| {
-            if let Some(since) = since {
-                metrics.instance_took(of, what, now - since);
-            }
-        };
-        match event {
-            FleetEvent::Requested { count } => {
-                metrics.instances_operated(of, "create", count);
-                metrics.scaled(of, "up");
-                self.requested.extend((0..count).map(|_| now));
-            }
-            FleetEvent::Listed { instance } => {
-                let requested = self.requested.pop_front();
-                took(InstanceTime::Creation, requested);
-                let life = Life {
-                    requested,
-                    listed: now,
-                    running: None,
-                    removing: None,
-                };
-                self.instances.insert(instance, life);
-            }
-            FleetEvent::Running { instance } => {
-                if let Some(life) = self.instances.get_mut(&instance) {
-                    life.running = Some(now);
-                    took(InstanceTime::IsRunning, life.requested);
-                }
-            }
-            FleetEvent::Ready { instance, .. } => {
-                let running = self.instances.get(&instance).and_then(|life| life.running);
-                took(InstanceTime::Readiness, running);
-            }
-            FleetEvent::Acquired { .. } => metrics.slot_operated(of, "acquire"),
-            FleetEvent::Released { .. } => metrics.slot_operated(of, "release"),
-            FleetEvent::Removing { instance, .. } => {
-                metrics.instances_operated(of, "delete", 1);
-                metrics.scaled(of, "down");
-                if let Some(life) = self.instances.get_mut(&instance) {
-                    life.removing = Some(now);
-                }
-            }
-            FleetEvent::Gone { instance } => {
-                if let Some(life) = self.instances.remove(&instance) {
-                    took(InstanceTime::Deletion, life.removing);
-                    took(InstanceTime::Life, Some(life.listed));
-                }
-            }
-        }
+/// GitLab's number; a negative one is none.
+fn seconds(number: Option<f64>) -> Option<Duration> {
+    number.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+}
+
+/// A runner's name, and its place in the file where another has the same.
+fn title(serving: &Serving) -> String {
+    let name = &serving.runner.name;
+    let config = serving.process.config.borrow();
+    let all = &config.runners;
+    if all.iter().filter(|other| other.name == *name).count() > 1 {
+        return format!("{name}#{}", serving.runner.index + 1);
     }
+    name.clone()
 }
 
 fn row(runner: &Runner) -> RunnerStatus {

@@ -11,26 +11,34 @@ use crate::store::{Store, place};
 
 /// The store of all runners: the first `state_storage.dir` written, else the usual places (design §6).
 pub(super) fn open_store(config: &usable::Config) -> anyhow::Result<Store> {
-    let storages = || {
-        config
-            .runners
-            .iter()
-            .map(|runner| &runner.autoscaler.state_storage)
-    };
-    let mut dirs = storages().filter_map(|storage| storage.dir.clone());
-    let dir = dirs.next();
-    if let Some(other) = dirs.find(|other| Some(other) != dir.as_ref()) {
+    let places = state_places(config);
+    let mut dirs = storages(config).filter_map(|storage| storage.dir.as_ref());
+    if let Some(other) = dirs.find(|other| Some(*other) != places.configured.as_ref()) {
         warn!(dir = %other.display(), "one state directory serves all runners; this one is not used");
     }
-    let enabled = storages()
-        .any(|storage| storage.enabled == Some(true))
-        .then_some(true);
-    let places = place::Places::of_process(dir, enabled, &config.path);
     let (store, warning) = place::open(&places)?;
     if let Some(warning) = warning {
         warn!("{warning}");
     }
     Ok(store)
+}
+
+/// Where a manager of this configuration may keep its state, the likeliest first; nothing is made or locked.
+pub(super) fn state_dirs(config: &usable::Config) -> Vec<PathBuf> {
+    state_places(config).candidates()
+}
+
+fn state_places(config: &usable::Config) -> place::Places {
+    let dir = storages(config).find_map(|storage| storage.dir.clone());
+    let enabled = storages(config)
+        .any(|storage| storage.enabled == Some(true))
+        .then_some(true);
+    place::Places::of_process(dir, enabled, &config.path)
+}
+
+fn storages(config: &usable::Config) -> impl Iterator<Item = &usable::StateStorage> {
+    let runners = config.runners.iter();
+    runners.map(|runner| &runner.autoscaler.state_storage)
 }
 
 /// Masked job logs on their way to GitLab.

@@ -19,6 +19,7 @@ use crate::coordinator::identity::SystemId;
 use crate::coordinator::pending::{self, JobRecord};
 use crate::coordinator::trace;
 use crate::job::ManagerIdentity;
+use crate::observe::journal::Recorder;
 use crate::observe::metrics::Metrics;
 use crate::plugin::platform::Platform;
 use crate::store::Store;
@@ -60,7 +61,9 @@ pub async fn run(options: RunOptions, loaded: config::Loaded) -> anyhow::Result<
         process.monitor.serve(address, &process.shutdown).await?;
     }
     let entries = Entries::start(process.clone());
-    end(&process, entries).await
+    let ended = end(&process, entries).await;
+    process.monitor.close().await;
+    ended
 }
 
 /// Waits for the last runner to stop; once jobs are to end now, for `shutdown_timeout` only.
@@ -121,6 +124,7 @@ impl Process {
         if let Some(warning) = identified.warning {
             warn!("{warning}");
         }
+        let recorder = store.dir().map(Recorder::start).unwrap_or_default();
         let spool_dir = places::spool_dir(&store);
         // What an earlier process left is of no use: GitLab has it, or the record says from where to go on.
         if let Err(problem) = trace::clear(&spool_dir) {
@@ -140,7 +144,7 @@ impl Process {
             data_dir: places::data_dir()?,
             spool_dir,
             claims: Claims::default(),
-            monitor: Monitor::new(options.metrics.clone(), &config),
+            monitor: Monitor::new(options.metrics.clone(), &config, recorder),
             concurrent: Allowance::new(config.concurrent),
             store,
             platform,

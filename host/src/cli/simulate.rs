@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::Timestamp;
 
+use super::AnswerFormat;
 use crate::config::scalars::GoDuration;
 
 #[derive(Args, Debug)]
@@ -46,9 +47,9 @@ pub struct Simulate {
     /// Chooses the boot times; the same seed gives the same result
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
-    /// How the figures are printed
+    /// How the answer looks
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub format: Format,
+    pub format: AnswerFormat,
     /// Also draw instances and waiting jobs over time into this file
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
@@ -58,14 +59,6 @@ pub struct Simulate {
     /// Print a trace to try this with, and do nothing else: a week of 110,000 jobs, 10,000 of them within 20 minutes
     #[arg(long, exclusive = true)]
     pub proof_trace: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people
-    Text,
-    /// One JSON object
-    Json,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -4,6 +4,7 @@
 //! entry alone. What GitLab Runner itself refuses outside of every entry is refused here.
 
 mod autoscaler;
+mod coverage;
 mod docker;
 mod runner;
 

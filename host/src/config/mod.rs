@@ -3,6 +3,7 @@
 pub mod changes;
 pub mod check;
 pub mod lint;
+pub mod period;
 pub mod places;
 pub mod problem;
 pub mod pull_policy;

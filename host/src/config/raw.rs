@@ -202,15 +202,23 @@ impl<'a> Table<'a> {
 
     pub(super) fn float(&mut self, key: &'static str) -> Option<f64> {
         let (_, value) = self.get(key)?;
-        let number = match value.get_ref() {
-            DeValue::Float(number) => number.as_str().parse().ok(),
-            DeValue::Integer(_) => return self.integer(key).map(|number| number as f64),
-            _ => None,
-        };
+        let number = number(value.get_ref());
         if number.is_none() {
             self.wrong_type(key, value, "a number");
         }
         number
+    }
+
+    pub(super) fn floats(&mut self, key: &'static str) -> Vec<f64> {
+        let Some((_, value)) = self.get(key) else {
+            return Vec::new();
+        };
+        let items = value.get_ref().as_array();
+        let numbers = items.and_then(|items| items.iter().map(|i| number(i.get_ref())).collect());
+        numbers.unwrap_or_else(|| {
+            self.wrong_type(key, value, "a list of numbers");
+            Vec::new()
+        })
     }
 
     pub(super) fn boolean(&mut self, key: &'static str) -> Option<bool> {
@@ -423,6 +431,17 @@ impl<'a> Table<'a> {
             };
             self.warn(name, text);
         }
+    }
+}
+
+/// A whole number is as good.
+fn number(value: &DeValue<'_>) -> Option<f64> {
+    match value {
+        DeValue::Float(number) => number.as_str().parse().ok(),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .ok()
+            .map(|number| number as f64),
+        _ => None,
     }
 }
 

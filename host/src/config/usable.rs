@@ -159,6 +159,7 @@ pub struct Autoscaler {
     pub delete_instances_on_shutdown: bool,
     pub log_internal_ip: bool,
     pub log_external_ip: bool,
+    pub buckets: Buckets,
     pub connector: Connector,
     /// In file order; the last that matches wins.
     pub policies: Vec<Policy>,
@@ -176,6 +177,16 @@ impl fmt::Debug for Autoscaler {
             .field("policies", &self.policies)
             .finish_non_exhaustive()
     }
+}
+
+/// Upper bounds in seconds of the histograms about instances, rising; `None` is the metrics' own default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Buckets {
+    pub creation: Option<Vec<f64>>,
+    pub is_running: Option<Vec<f64>>,
+    pub deletion: Option<Vec<f64>>,
+    pub readiness: Option<Vec<f64>>,
+    pub life: Option<Vec<f64>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -140,6 +140,7 @@ fn autoscaler() -> Autoscaler {
         delete_instances_on_shutdown: false,
         log_internal_ip: false,
         log_external_ip: false,
+        buckets: crate::config::usable::Buckets::default(),
         connector: Connector {
             os: None,
             arch: None,

@@ -9,8 +9,13 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use crate::config::usable::Buckets;
+
+mod times;
+
+use times::Times;
 
 /// What [`Metrics::render`] answers.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -29,7 +34,6 @@ const INSTANCE_LIVES: [f64; 9] = [
 const MODE: (&str, &str) = ("mode", "traditional");
 
 type Labels = Vec<(&'static str, String)>;
-type Times = Family<Labels, Histogram, fn() -> Histogram>;
 
 /// The labels of one `[[runners]]` entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +83,7 @@ impl<'a> JobPlace<'a> {
 pub struct FleetCounts {
     /// 0 is unlimited.
     pub max_instances: u32,
-    /// requested, creating, pending, running, deleting.
+    /// requested: asked for, not listed; creating: listed, not running; pending: running, not ready; running; deleting.
     pub instances: Vec<(&'static str, u32)>,
     /// idle, pending, acquired, reserved, unavailable, unhealthy.
     pub tasks: Vec<(&'static str, u32)>,
@@ -118,7 +122,9 @@ pub struct Metrics {
     errors: Family<Labels, Counter>,
     max_instances: Family<Labels, Gauge>,
     instances: Family<Labels, Gauge>,
+    missed_updates: Family<Labels, Counter>,
     instance_operations: Family<Labels, Counter>,
+    internal_operations: Family<Labels, Counter>,
     creation_time: Times,
     is_running_time: Times,
     deletion_time: Times,
@@ -130,33 +136,32 @@ pub struct Metrics {
     task_operations: Family<Labels, Counter>,
     scale_operations: Family<Labels, Counter>,
     readiness_time: Times,
-}
-
-fn times(buckets: fn() -> Histogram) -> Times {
-    Family::new_with_constructor(buckets)
+    decisions: Family<Labels, Counter>,
 }
 
 impl Metrics {
     /// `version` is the manager's own.
     pub fn new(version: &str) -> Self {
-        let instance_times = || times(|| Histogram::new(INSTANCE_TIMES));
+        let instance_times = || Times::new(&INSTANCE_TIMES);
         let mut metrics = Self {
             registry: Registry::default(),
             concurrent: Gauge::default(),
             limit: Family::default(),
             jobs: Family::default(),
             jobs_total: Family::default(),
-            job_duration: times(|| Histogram::new(JOB_DURATIONS)),
-            job_queue_duration: times(|| Histogram::new(QUEUE_DURATIONS)),
+            job_duration: Times::new(&JOB_DURATIONS),
+            job_queue_duration: Times::new(&QUEUE_DURATIONS),
             failed_jobs: Family::default(),
             errors: Family::default(),
             max_instances: Family::default(),
             instances: Family::default(),
+            missed_updates: Family::default(),
             instance_operations: Family::default(),
+            internal_operations: Family::default(),
             creation_time: instance_times(),
             is_running_time: instance_times(),
             deletion_time: instance_times(),
-            life_duration: times(|| Histogram::new(INSTANCE_LIVES)),
+            life_duration: Times::new(&INSTANCE_LIVES),
             tasks: Family::default(),
             desired_instances: Family::default(),
             max_use_count: Family::default(),
@@ -164,6 +169,7 @@ impl Metrics {
             task_operations: Family::default(),
             scale_operations: Family::default(),
             readiness_time: instance_times(),
+            decisions: Family::default(),
         };
         metrics.register(version);
         metrics
@@ -222,9 +228,19 @@ impl Metrics {
         );
         to.register("instances", "Instances by state", self.instances.clone());
         to.register(
+            "missed_updates",
+            "Times that a reading of the group missed an instance",
+            self.missed_updates.clone(),
+        );
+        to.register(
             "instance_operations",
             "Instances asked for and deleted",
             self.instance_operations.clone(),
+        );
+        to.register(
+            "internal_operations",
+            "Calls of the group: update, increase, decrease",
+            self.internal_operations.clone(),
         );
         to.register(
             "instance_creation_time_seconds",
@@ -281,6 +297,13 @@ impl Metrics {
             "Running until ready",
             self.readiness_time.clone(),
         );
+
+        let to = self.registry.sub_registry_with_prefix("fleetling_scaler");
+        to.register(
+            "decisions",
+            "Effective decisions by reason; one that only goes on counts once",
+            self.decisions.clone(),
+        );
     }
 
     /// The text that Prometheus reads.
@@ -303,10 +326,7 @@ impl Metrics {
         self.jobs_total.get_or_create(&of.set()).inc();
         self.jobs.get_or_create(&of.with(&at.labels())).inc();
         if let Some(waited) = waited {
-            let of = of.set();
-            self.job_queue_duration
-                .get_or_create(&of)
-                .observe(waited.as_secs_f64());
+            self.job_queue_duration.observe(of.set(), waited);
         }
     }
 
@@ -319,9 +339,7 @@ impl Metrics {
         failure: Option<&str>,
     ) {
         self.jobs.get_or_create(&of.with(&at.labels())).dec();
-        self.job_duration
-            .get_or_create(&of.with(&[MODE]))
-            .observe(ran.as_secs_f64());
+        self.job_duration.observe(of.with(&[MODE]), ran);
         if let Some(reason) = failure {
             let mut labels = of.with(&[("failure_reason", reason), MODE]);
             labels.retain(|(key, _)| *key != "system_id");
@@ -388,7 +406,62 @@ impl Metrics {
             InstanceTime::Deletion => &self.deletion_time,
             InstanceTime::Life => &self.life_duration,
         };
-        family.get_or_create(&of.set()).observe(time.as_secs_f64());
+        family.observe(of.set(), time);
+    }
+
+    /// Every series of a runner's fleet shows from now on, with the buckets that its operator chose.
+    pub fn declare_fleet(&self, of: &RunnerLabels, buckets: &Buckets) {
+        for (times, bounds) in [
+            (&self.creation_time, &buckets.creation),
+            (&self.is_running_time, &buckets.is_running),
+            (&self.deletion_time, &buckets.deletion),
+            (&self.readiness_time, &buckets.readiness),
+            (&self.life_duration, &buckets.life),
+        ] {
+            times.choose(of.set(), bounds.as_deref());
+        }
+        self.missed_updates.get_or_create(&of.set()).inc_by(0);
+        for (family, operations) in [
+            (&self.instance_operations, &["create", "delete"][..]),
+            (
+                &self.internal_operations,
+                &["update", "increase", "decrease"],
+            ),
+            (&self.scale_operations, &["up", "down"]),
+            (
+                &self.task_operations,
+                &[
+                    "reserve",
+                    "unreserve",
+                    "acquire",
+                    "release",
+                    "reserve_available_capacity_failure",
+                    "reserve_iop_capacity_failure",
+                ],
+            ),
+        ] {
+            for operation in operations {
+                let labels = of.with(&[("operation", operation)]);
+                family.get_or_create(&labels).inc_by(0);
+            }
+        }
+    }
+
+    /// A reading of the group did not list an instance.
+    pub fn missed(&self, of: &RunnerLabels) {
+        self.missed_updates.get_or_create(&of.set()).inc();
+    }
+
+    /// `operation`: update, increase, decrease.
+    pub fn group_called(&self, of: &RunnerLabels, operation: &str) {
+        let labels = of.with(&[("operation", operation)]);
+        self.internal_operations.get_or_create(&labels).inc();
+    }
+
+    /// `decision`: increase, remove, refuse, hold.
+    pub fn decided(&self, of: &RunnerLabels, decision: &str, reason: &str) {
+        let labels = of.with(&[("decision", decision), ("reason", reason)]);
+        self.decisions.get_or_create(&labels).inc();
     }
 }
 

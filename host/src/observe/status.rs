@@ -15,6 +15,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -40,8 +41,10 @@ pub enum ProcessState {
 pub struct StatusPage {
     pub version: String,
     pub state: ProcessState,
+    pub started_at: Timestamp,
     pub runners: Vec<RunnerStatus>,
     pub groups: Vec<GroupStatus>,
+    pub instances: Vec<InstanceStatus>,
     pub jobs: Vec<JobStatus>,
 }
 
@@ -57,17 +60,58 @@ pub struct GroupStatus {
     pub id: String,
     pub runner: String,
     pub plugin: String,
+    /// Slots: with a job, waited for, promised, free, and wanted free.
+    pub in_use: u32,
+    pub waiting: u32,
+    pub reserved: u32,
+    pub available: u32,
+    pub idle_target: u32,
+    /// Instances: what the formula asks for, what was asked for and is not listed, accepted increases less decreases.
+    pub requested: u32,
+    pub coming: u32,
     pub wanted: u32,
     pub max_instances: Option<u32>,
+    pub draining: bool,
     /// Why the scaler did last what it did.
     pub last_decision: Option<String>,
     pub last_error: Option<String>,
+    pub last_error_since: Option<Timestamp>,
+    /// The last effective ones, the oldest first.
+    pub decisions: Vec<DecisionStatus>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct DecisionStatus {
+    pub at: Timestamp,
+    /// When it was taken last, if more than once.
+    pub until: Option<Timestamp>,
+    pub times: u64,
+    /// increase, remove, refuse, hold.
+    pub decision: &'static str,
+    pub reason: &'static str,
+    /// The whole of it as a sentence.
+    pub text: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct InstanceStatus {
+    pub id: String,
+    pub runner: String,
+    /// starting, preparing, ready, set aside, removing; in use is one that has jobs.
+    pub state: &'static str,
+    pub listed_at: Timestamp,
+    pub uses: u32,
+    pub jobs: Vec<u64>,
+    pub removed_because: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct JobStatus {
     pub id: u64,
     pub runner: String,
+    pub since: Timestamp,
+    /// Absent while it waits for one.
+    pub instance: Option<String>,
 }
 
 /// The address names no place to listen.

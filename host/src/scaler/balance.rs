@@ -4,6 +4,7 @@
 //! target, so a loss changes nothing here; a cloud without a target replaces nothing, so there a loss counts down.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// An increase that has not been answered, or was answered by a trap or a timeout.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +16,9 @@ struct Pending {
 
 /// Two snapshots begun after a call returned settle it.
 const SNAPSHOTS_TO_SETTLE: u32 = 2;
+
+/// How long what was accepted may stay unlisted where no target vouches for it.
+const APPEARANCE_PATIENCE: Duration = Duration::from_secs(300);
 
 /// What a snapshot said of the group's target that was not what we want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub(super) struct Balance {
     has_target: bool,
     /// A differing target and in how many settled snapshots in a row it was seen.
     differing: Option<(u32, u32)>,
+    /// How many are wanted and not listed, and since when.
+    lacking: Option<(u32, Instant)>,
 }
 
 impl Balance {
@@ -68,6 +74,11 @@ impl Balance {
         }
     }
 
+    /// As many count towards `wanted` as stand there.
+    pub(super) fn at_least(&mut self, live: u32) {
+        self.wanted = self.wanted.max(live.saturating_sub(self.pending_count));
+    }
+
     /// A decrease was accepted.
     pub(super) fn decreased(&mut self) {
         self.wanted = self.wanted.saturating_sub(1);
@@ -85,15 +96,20 @@ impl Balance {
         self.has_target = target.is_some();
     }
 
-    /// Lets a snapshot judge unknown increases. `live` are instances that count towards `wanted`, `extra` those that
-    /// do not but stand in the group. Answers (asked for, found accepted) of each settled one.
+    /// Lets a snapshot judge unknown increases, if no mutation was under way beside it (`settled`): what another call
+    /// adds or takes at the same time proves nothing. `live` are instances that count towards `wanted`, `extra` those
+    /// that do not but stand in the group. Answers (asked for, found accepted) of each settled one.
     pub(super) fn settle(
         &mut self,
         number: u64,
         target: Option<u32>,
         live: u32,
         extra: u32,
+        settled: bool,
     ) -> Vec<(u32, u32)> {
+        if !settled {
+            return Vec::new();
+        }
         let mut ripe = Vec::new();
         for (token, pending) in &mut self.pending {
             if let Some((from, seen)) = &mut pending.unknown
@@ -147,6 +163,27 @@ impl Balance {
         }
         Some(TargetDiffers { target, wanted })
     }
+
+    /// Gives up what was accepted and never listed in a cloud without a target, which makes nothing in its place; called
+    /// with snapshots beside which no mutation was under way. Answers how many.
+    pub(super) fn give_up(&mut self, live: u32, now: Instant) -> u32 {
+        let lacking = self.wanted.saturating_sub(live);
+        if self.has_target || lacking == 0 || !self.pending.is_empty() {
+            self.lacking = None;
+            return 0;
+        }
+        let since = match self.lacking {
+            Some((before, since)) if before == lacking => since,
+            _ => now,
+        };
+        self.lacking = Some((lacking, since));
+        if now < since + APPEARANCE_PATIENCE {
+            return 0;
+        }
+        self.lacking = None;
+        self.wanted = live;
+        lacking
+    }
 }
 
 #[cfg(test)]
@@ -164,10 +201,10 @@ mod tests {
         let mut balance = wanting(2);
         balance.asked("a".into(), 3);
         balance.unknown("a", 7);
-        assert!(balance.settle(6, Some(5), 2, 0).is_empty());
-        assert!(balance.settle(7, Some(5), 2, 0).is_empty());
+        assert!(balance.settle(6, Some(5), 2, 0, true).is_empty());
+        assert!(balance.settle(7, Some(5), 2, 0, true).is_empty());
         assert_eq!(balance.reserved(), 5);
-        assert_eq!(balance.settle(8, Some(5), 2, 0), [(3, 3)]);
+        assert_eq!(balance.settle(8, Some(5), 2, 0, true), [(3, 3)]);
         assert_eq!((balance.wanted(), balance.reserved()), (5, 5));
     }
 
@@ -176,9 +213,24 @@ mod tests {
         let mut balance = wanting(2);
         balance.asked("a".into(), 3);
         balance.unknown("a", 1);
-        balance.settle(1, None, 2, 0);
-        assert_eq!(balance.settle(2, None, 2, 0), [(3, 0)]);
+        balance.settle(1, None, 2, 0, true);
+        assert_eq!(balance.settle(2, None, 2, 0, true), [(3, 0)]);
         assert_eq!(balance.reserved(), 2);
+    }
+
+    #[test]
+    fn what_another_increase_brings_is_not_credited_to_the_unknown_one() {
+        let mut balance = wanting(2);
+        balance.asked("lost".into(), 1);
+        balance.unknown("lost", 1);
+        balance.asked("slow".into(), 1);
+        for number in 1..5 {
+            assert_eq!(balance.settle(number, None, 3, 0, false), []);
+        }
+        balance.answered("slow", 1);
+        assert_eq!(balance.settle(5, None, 3, 0, true), []);
+        assert_eq!(balance.settle(6, None, 3, 0, true), [(1, 0)]);
+        assert_eq!(balance.reserved(), 3);
     }
 
     #[test]
@@ -216,5 +268,21 @@ mod tests {
         balance.note_target(None);
         assert!(balance.lost());
         assert_eq!(balance.wanted(), 1);
+    }
+
+    #[test]
+    fn what_was_accepted_and_never_came_is_given_up_only_where_nothing_replaces_it() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut balance = wanting(3);
+        assert_eq!(balance.give_up(2, start), 0);
+        assert_eq!(balance.give_up(1, start + 200 * second), 0);
+        assert_eq!(balance.give_up(1, start + 499 * second), 0);
+        assert_eq!(balance.give_up(1, start + 500 * second), 2);
+        assert_eq!(balance.reserved(), 1);
+        let mut balance = wanting(3);
+        balance.note_target(Some(3));
+        balance.give_up(2, start);
+        assert_eq!(balance.give_up(2, start + 900 * second), 0);
+        assert_eq!(balance.reserved(), 3);
     }
 }

@@ -41,6 +41,22 @@ pub enum Why {
     Outdated,
 }
 
+impl Why {
+    /// The word it is counted by.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Balanced => "balanced",
+            Self::JobsWaiting => "jobs_waiting",
+            Self::BelowIdleTarget => "below_idle_target",
+            Self::AtMaximum => "at_maximum",
+            Self::IdleTooLong => "idle_too_long",
+            Self::IdleNotLongEnough => "idle_not_long_enough",
+            Self::MustGo => "must_go",
+            Self::Outdated => "outdated",
+        }
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -62,6 +78,8 @@ pub struct Decision {
     pub idle_target: u32,
     /// Instances: the formula's answer, whatever stands in the group now.
     pub requested: u32,
+    /// Instances that are missing beside the supply, whatever the maximum.
+    pub lacking: u32,
     /// Instances to ask for now.
     pub increase: u32,
     pub remove: Vec<(InstanceId, RemovalReason)>,
@@ -132,6 +150,7 @@ pub fn decide(policy: &Policy, ledger: &Ledger, max: Option<u32>, now: Instant) 
     Decision {
         idle_target,
         requested: capacity.div_ceil(per_instance).min(max),
+        lacking,
         increase,
         remove,
         drain,

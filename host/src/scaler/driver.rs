@@ -38,9 +38,11 @@ mod drain;
 mod reconfigure;
 mod serve;
 mod survey;
+mod verdicts;
 
 use drain::Draining;
 use reconfigure::rhythm;
+use verdicts::Said;
 
 /// How long an instance may be without a connection while the cloud lists it as running.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(60);
@@ -103,6 +105,7 @@ struct Driver<P: Preparation> {
     closed: bool,
     draining: Option<Draining>,
     last_decision: Option<(String, Decision)>,
+    said: Said,
     /// Unbounded, because a full channel both ways would stop both tasks; it holds a few orders an instance at most.
     orders: mpsc::UnboundedSender<Order>,
     changes: mpsc::Sender<InstanceId>,
@@ -196,6 +199,7 @@ impl<P: Preparation> Scaler<P> {
             closed: false,
             draining: None,
             last_decision: None,
+            said: Said::default(),
             orders,
             changes,
             returns: returns.clone(),
@@ -304,7 +308,7 @@ impl<P: Preparation> Driver<P> {
             self.unwritten = true;
         }
         let removed = self.remove(&decision);
-        self.log(&decision, asked, removed);
+        self.decided(&decision, asked, &removed, now);
         let expecting = self.ledger.coming() > 0;
         if expecting != self.expecting {
             self.expecting = expecting;
@@ -349,13 +353,14 @@ impl<P: Preparation> Driver<P> {
         count
     }
 
-    fn remove(&mut self, decision: &Decision) -> usize {
-        let mut removed = 0;
+    /// Begins the removals that can begin; answers which.
+    fn remove(&mut self, decision: &Decision) -> Vec<(InstanceId, RemovalReason)> {
+        let mut removed = Vec::new();
         for (id, reason) in &decision.remove {
             if !self.ledger.begin_removal(id, reason) {
                 continue;
             }
-            removed += 1;
+            removed.push((id.clone(), reason.clone()));
             self.unwritten = true;
             self.machines.remove(id);
             self.order(Order::Remove(id.clone()));
@@ -366,33 +371,6 @@ impl<P: Preparation> Driver<P> {
             });
         }
         removed
-    }
-
-    /// One line a decision: an operator sees those that change the fleet, whoever wonders about it all of them.
-    fn log(&self, decision: &Decision, increase: u32, remove: usize) {
-        macro_rules! line {
-            ($level:ident, $message:literal) => {
-                $level!(
-                    reason = %decision.why,
-                    increase,
-                    remove,
-                    in_use = self.ledger.counts().in_use,
-                    waiting = self.ledger.waiting(),
-                    reserved = self.ledger.reserved(),
-                    idle_target = decision.idle_target,
-                    requested = decision.requested,
-                    instances = self.ledger.counts().instances,
-                    wanted = self.ledger.wanted(),
-                    max = self.max(),
-                    $message
-                )
-            };
-        }
-        if increase > 0 || remove > 0 {
-            line!(info, "fleet was scaled");
-        } else {
-            line!(debug, "fleet stays as it is");
-        }
     }
 
     /// Durable before anything of this turn happens outside.

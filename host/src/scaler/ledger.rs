@@ -311,6 +311,11 @@ impl Ledger {
     /// in its place counts as requested.
     pub fn set_missing(&mut self, id: &InstanceId, missing: bool) {
         self.touch(id, |entry| entry.missing = missing);
+        if !missing {
+            // Something may have taken its place meanwhile; both are wanted now, or the next increase would seem done
+            // before anything of it came.
+            self.balance.at_least(self.counts.live);
+        }
     }
 
     /// Opens or closes a slot that no job holds, by its connection's state.
@@ -433,7 +438,9 @@ impl Ledger {
             entry.leaving = true;
             counted && !entry.settled
         });
-        if counted == Some(true) && self.balance.lost() {
+        // Where something took its place while it was missing, nothing is lost.
+        let replaced = self.counts.live >= self.balance.reserved();
+        if counted == Some(true) && !replaced && self.balance.lost() {
             self.touch(id, |entry| entry.settled = true);
         }
     }
@@ -457,14 +464,23 @@ impl Ledger {
         self.balance.note_target(target);
     }
 
-    /// After a snapshot's instances were taken in: unknown increases (asked, accepted) that it settled.
-    pub fn settle(&mut self, number: u64, target: Option<u32>) -> Vec<(u32, u32)> {
+    /// After a snapshot's instances were taken in: unknown increases (asked, accepted) that it settled. `settled` is false
+    /// while a mutation was under way beside it; nor does a snapshot settle anything that leaves an instance out, for what
+    /// is missing looks like what was never made.
+    pub fn settle(&mut self, number: u64, target: Option<u32>, settled: bool) -> Vec<(u32, u32)> {
         let (live, extra) = (self.counts.live, self.counts.extra);
-        self.balance.settle(number, target, live, extra)
+        let settled = settled && self.counts.missing == 0;
+        self.balance.settle(number, target, live, extra, settled)
     }
 
     pub fn compare_target(&mut self, target: Option<u32>, settled: bool) -> Option<TargetDiffers> {
         self.balance.compare(target, self.counts.extra, settled)
+    }
+
+    /// Wanted instances that never came and that nothing will bring, where the group has no target; they are wanted no
+    /// longer, so that the next decision asks anew.
+    pub fn give_up(&mut self, now: Instant) -> u32 {
+        self.balance.give_up(self.counts.live, now)
     }
 
     // Counts and indexes.
@@ -510,6 +526,7 @@ impl Ledger {
         bump(&mut counts.requested, u32::from(share.requested));
         bump(&mut counts.serving, u32::from(share.serving));
         bump(&mut counts.asked, u32::from(share.asked));
+        bump(&mut counts.missing, u32::from(share.missing));
         index(&mut self.open, share.place, add);
         index(&mut self.idle, share.idle, add);
         index(&mut self.down, share.down, add);

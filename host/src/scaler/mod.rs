@@ -6,12 +6,13 @@ pub mod capacity;
 pub mod driver;
 pub mod handle;
 pub mod ledger;
-pub mod period;
 pub mod record;
 pub mod schedule;
 pub mod status;
 pub mod throttle;
+pub mod verdict;
 
 pub use driver::ScalerOptions;
 pub use handle::{Acquisition, Reservation, Scaler};
 pub use status::{AcquireFailure, FleetEvent, Health, NoCapacity, Status};
+pub use verdict::{Decided, Verdict};

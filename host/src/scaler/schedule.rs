@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::period::{BadPeriod, Period};
+use crate::config::period::{BadPeriod, Period};
 use crate::config::usable::Policy;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -140,6 +140,109 @@ mod tests {
                 .idle_count,
             0
         );
+    }
+
+    /// Clocks go forward and back, by an hour and by half of one, at night and on either side of the equator.
+    #[test]
+    fn a_policy_follows_its_clock_through_both_changes_of_time() {
+        for (zone, period, at, holds) in [
+            // Berlin, 29 March: 02:00 is followed by 03:00. The hour of 2 does not exist.
+            ("Europe/Berlin", "* 1 * * *", "2026-03-29T00:59:00Z", true),
+            ("Europe/Berlin", "* 2 * * *", "2026-03-29T00:59:00Z", false),
+            ("Europe/Berlin", "* 2 * * *", "2026-03-29T01:00:00Z", false),
+            ("Europe/Berlin", "* 2 * * *", "2026-03-29T01:59:00Z", false),
+            ("Europe/Berlin", "* 3 * * *", "2026-03-29T01:00:00Z", true),
+            ("Europe/Berlin", "* 2-4 * * *", "2026-03-29T01:00:00Z", true),
+            // Berlin, 25 October: 03:00 is followed by 02:00. The hour of 2 comes twice.
+            ("Europe/Berlin", "* 2 * * *", "2026-10-24T23:59:00Z", false),
+            ("Europe/Berlin", "* 2 * * *", "2026-10-25T00:00:00Z", true),
+            ("Europe/Berlin", "* 2 * * *", "2026-10-25T00:59:00Z", true),
+            ("Europe/Berlin", "* 2 * * *", "2026-10-25T01:00:00Z", true),
+            ("Europe/Berlin", "* 2 * * *", "2026-10-25T01:59:00Z", true),
+            ("Europe/Berlin", "* 2 * * *", "2026-10-25T02:00:00Z", false),
+            ("Europe/Berlin", "* * * * sun", "2026-10-24T22:00:00Z", true),
+            ("Europe/Berlin", "* * * * sun", "2026-10-25T22:59:00Z", true),
+            (
+                "Europe/Berlin",
+                "* * * * sun",
+                "2026-10-25T23:00:00Z",
+                false,
+            ),
+            // New York, 8 March and 1 November.
+            (
+                "America/New_York",
+                "* 2 * * *",
+                "2026-03-08T07:00:00Z",
+                false,
+            ),
+            (
+                "America/New_York",
+                "* 3 * * *",
+                "2026-03-08T07:00:00Z",
+                true,
+            ),
+            (
+                "America/New_York",
+                "* 1 * * *",
+                "2026-11-01T05:30:00Z",
+                true,
+            ),
+            (
+                "America/New_York",
+                "* 1 * * *",
+                "2026-11-01T06:30:00Z",
+                true,
+            ),
+            (
+                "America/New_York",
+                "* 1 * * *",
+                "2026-11-01T07:00:00Z",
+                false,
+            ),
+            // Lord Howe, half an hour: 5 April 02:00 is followed by 01:30; 4 October 02:00 by 02:30.
+            (
+                "Australia/Lord_Howe",
+                "30-59 1 * * *",
+                "2026-04-04T14:59:00Z",
+                true,
+            ),
+            (
+                "Australia/Lord_Howe",
+                "30-59 1 * * *",
+                "2026-04-04T15:00:00Z",
+                true,
+            ),
+            (
+                "Australia/Lord_Howe",
+                "* 2 * * *",
+                "2026-04-04T15:30:00Z",
+                true,
+            ),
+            (
+                "Australia/Lord_Howe",
+                "0-29 2 * * *",
+                "2026-10-03T15:30:00Z",
+                false,
+            ),
+            (
+                "Australia/Lord_Howe",
+                "30 2 * * *",
+                "2026-10-03T15:30:00Z",
+                true,
+            ),
+            // No change of time, and a date line.
+            ("Asia/Kolkata", "* 0 * * *", "2026-06-30T18:30:00Z", true),
+            (
+                "Pacific/Kiritimati",
+                "* * 1 jan *",
+                "2025-12-31T10:00:00Z",
+                true,
+            ),
+        ] {
+            let schedule = Schedule::new(&[policy(&[period], Some(zone), 7)], &TimeZone::UTC);
+            let found = schedule.unwrap().at(at.parse().unwrap()).idle_count == 7;
+            assert_eq!(found, holds, "{period:?} in {zone} at {at}");
+        }
     }
 
     #[test]

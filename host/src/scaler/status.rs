@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::verdict::Decided;
 use crate::fleet::group::{Group, InstanceId};
+use crate::fleet::instance::Cause;
 
 /// Published whenever something changed; cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,10 +57,35 @@ pub struct Instances {
 /// One step in the life of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FleetEvent {
+    Decided(Decided),
+    /// The group was called: update, increase or decrease; for counting.
+    Called {
+        operation: &'static str,
+    },
+    /// One more job may be asked for.
+    Reserved,
+    /// No job came for a reservation.
+    Unreserved,
+    /// The group accepted that many.
     Requested {
         count: u32,
     },
+    /// The group accepted fewer than were asked for, and why.
+    RequestRefused {
+        problem: String,
+    },
     Listed {
+        instance: InstanceId,
+        cause: Cause,
+        /// Uses that the record of an earlier process has of it; absent for one that no record names.
+        adopted: Option<u32>,
+    },
+    /// A snapshot did not list it, which may be a mistake of the cloud.
+    Missed {
+        instance: InstanceId,
+    },
+    /// Another manager's jobs run there; it is left alone.
+    Quarantined {
         instance: InstanceId,
     },
     Running {
@@ -77,6 +104,7 @@ pub enum FleetEvent {
         instance: InstanceId,
         slot: u32,
     },
+    /// Its deletion was decided, by us or by the cloud.
     Removing {
         instance: InstanceId,
         reason: String,

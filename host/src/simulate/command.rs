@@ -15,7 +15,7 @@ use super::replay::{Job, replay};
 use super::report::{self, Replayed};
 use super::scenario::{Pace, Scenario};
 use super::trace;
-use crate::cli::simulate::{Format, Simulate};
+use crate::cli::{AnswerFormat, Simulate};
 use crate::config::usable::Config;
 
 /// What `fleetling simulate` prints for these configurations: the operator's, and the one it is compared with.
@@ -49,8 +49,8 @@ pub fn simulate(options: &Simulate, configs: &[Config]) -> anyhow::Result<String
         })?;
     }
     Ok(match options.format {
-        Format::Text => report::text(&replays, options.decisions),
-        Format::Json => report::json(&replays, options.decisions),
+        AnswerFormat::Text => report::text(&replays, options.decisions),
+        AnswerFormat::Json => report::json(&replays, options.decisions),
     })
 }
 
@@ -62,8 +62,8 @@ fn recommend(
 ) -> anyhow::Result<String> {
     let recommendation = recommend::recommend(scenario, jobs, target, Instant::now())?;
     Ok(match options.format {
-        Format::Text => recommendation.toml(),
-        Format::Json => recommendation.json(),
+        AnswerFormat::Text => recommendation.toml(),
+        AnswerFormat::Json => recommendation.json(),
     })
 }
 

@@ -183,7 +183,7 @@ fn an_idle_instance_serves_at_the_next_request_for_jobs() {
 #[test]
 fn nobody_waits_longer_than_the_acquire_timeout() {
     let patient = "max_instances = 1\ninstance_acquire_timeout = \"2m\"";
-    let scenario = scenario("concurrent = 10", &[("small", patient)], 180);
+    let scenario = scenario("concurrent = 10", &[("small", patient)], 118);
     let jobs = jobs(&[(0, 10, 0), (200, 10, 0)]);
     let outcome = play(&scenario, &jobs);
     assert_eq!(outcome.fates[0], Fate::GivenUp(Duration::from_secs(120)));
@@ -194,6 +194,21 @@ fn nobody_waits_longer_than_the_acquire_timeout() {
             "1 given up after instance_acquire_timeout without a slot: lines 2 of the trace"
         ),
         "{told}"
+    );
+}
+
+#[test]
+fn what_boots_for_longer_than_a_job_waits_is_given_up() {
+    let scenario = scenario("concurrent = 10", &[("small", ONE_USE)], 1200);
+    let jobs = jobs(&[(0, 10, 0)]);
+    let outcome = play(&scenario, &jobs);
+    assert_eq!(outcome.fates[0], Fate::GivenUp(Duration::from_secs(900)));
+    let last = outcome.fleets[0].decisions.last().unwrap();
+    assert_eq!((last.at.as_secs(), last.remove), (902, 1));
+    assert!(
+        outcome.span < Duration::from_secs(1000),
+        "{:?}",
+        outcome.span
     );
 }
 
@@ -210,7 +225,7 @@ fn a_policy_that_never_asks_ends_and_is_told() {
 
 #[test]
 fn periods_hold_by_the_clock_of_the_simulation() {
-    let night = "[[runners.autoscaler.policy]]\nperiods = [\"* 1 * * *\"]\ntimezone = \"UTC\"\nidle_count = 2";
+    let night = "[[runners.autoscaler.policy]]\n[[runners.autoscaler.policy]]\nperiods = [\"* 1 * * *\"]\ntimezone = \"UTC\"\nidle_count = 2";
     let scenario = scenario("concurrent = 10", &[("night", night)], 45);
     // One job before the hour, one within it.
     let jobs = jobs(&[(600, 10, 0), (4500, 10, 0)]);

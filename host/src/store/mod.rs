@@ -4,6 +4,7 @@
 //! <state directory>/            0700; what others can write is refused
 //!   lock                        held while a manager runs: two never share a directory
 //!   key                         0600, unless systemd hands the key over
+//!   journal/                    what happened, in order: a form of its own, see [`journal`]
 //!   <kind>/                     0700
 //!     <name>                    plain: the bytes; sealed: "FLS1", nonce, ciphertext and tag
 //!     .tmp-…                    a write that never ended; removed at the next start
@@ -13,6 +14,7 @@
 //! record or the new one, whole. A record that cannot be read is an error that names its file; it is left where it is.
 
 mod directory;
+pub mod journal;
 pub mod owner;
 pub mod place;
 mod seal;

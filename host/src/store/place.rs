@@ -30,7 +30,8 @@ impl Places {
         }
     }
 
-    fn candidates(&self) -> Vec<PathBuf> {
+    /// In the order in which they are tried.
+    pub fn candidates(&self) -> Vec<PathBuf> {
         if let Some(dir) = &self.configured {
             return vec![dir.clone()];
         }

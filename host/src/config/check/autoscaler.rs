@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use secrecy::SecretString;
 
+use super::coverage;
+use crate::config::period::Period;
 use crate::config::raw::Table;
 use crate::config::scalars::GoDuration;
-use crate::config::usable::{Autoscaler, Connector, Policy, StateStorage, Throttle};
+use crate::config::usable::{Autoscaler, Buckets, Connector, Policy, StateStorage, Throttle};
 use crate::fleet::group::Protocol;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -39,14 +42,6 @@ fn read(table: &mut Table<'_>) -> Option<Autoscaler> {
             "cannot be switched off; reservations stay throttled",
         );
     }
-    table.without_effect(&[
-        "instance_operation_time_buckets",
-        "instance_creation_time_buckets",
-        "instance_is_running_time_buckets",
-        "instance_deletion_time_buckets",
-        "instance_readiness_time_buckets",
-        "instance_life_duration_buckets",
-    ]);
     Some(Autoscaler {
         plugin_config: table.json("plugin_config"),
         capacity_per_instance: table.count("capacity_per_instance").max(1),
@@ -72,11 +67,39 @@ fn read(table: &mut Table<'_>) -> Option<Autoscaler> {
         delete_instances_on_shutdown: table.is_true("delete_instances_on_shutdown"),
         log_internal_ip: table.is_true("log_internal_ip"),
         log_external_ip: table.is_true("log_external_ip"),
+        buckets: buckets(table),
         connector,
-        policies: table.tables("policy").into_iter().map(policy).collect(),
+        policies: policies(table),
         state_storage: state_storage(table.table("state_storage")),
         plugin: plugin?,
     })
+}
+
+/// Each by its own key, else by `instance_operation_time_buckets`; a life is no operation and has no such fallback.
+fn buckets(table: &mut Table<'_>) -> Buckets {
+    let any = bounds(table, "instance_operation_time_buckets");
+    let mut own = |key| bounds(table, key).or_else(|| any.clone());
+    Buckets {
+        creation: own("instance_creation_time_buckets"),
+        is_running: own("instance_is_running_time_buckets"),
+        deletion: own("instance_deletion_time_buckets"),
+        readiness: own("instance_readiness_time_buckets"),
+        life: bounds(table, "instance_life_duration_buckets"),
+    }
+}
+
+/// An empty list is as good as none.
+fn bounds(table: &mut Table<'_>, key: &'static str) -> Option<Vec<f64>> {
+    let bounds = table.floats(key);
+    let rises = bounds.is_sorted_by(|low, high| low < high);
+    if !rises || bounds.iter().any(|bound| !bound.is_finite()) {
+        table.warn(
+            key,
+            "no buckets: each number must be greater than the one before; the default is used",
+        );
+        return None;
+    }
+    Some(bounds).filter(|bounds| !bounds.is_empty())
 }
 
 /// A duration above zero, else the default.
@@ -202,6 +225,20 @@ fn port(table: &mut Table<'_>) -> Option<u16> {
     port
 }
 
+fn policies(table: &mut Table<'_>) -> Vec<Policy> {
+    let policies: Vec<Policy> = table.tables("policy").into_iter().map(policy).collect();
+    if let Some(gap) = coverage::gap(&policies) {
+        table.warn(
+            "policy",
+            format!(
+                "no policy holds from {gap}; no instance stands idle then, and idle ones go after 5m; to be clear, \
+                 begin with a policy without periods"
+            ),
+        );
+    }
+    policies
+}
+
 fn policy(mut table: Table<'_>) -> Policy {
     let idle_count = table.count("idle_count");
     let policy = Policy {
@@ -219,6 +256,18 @@ fn policy(mut table: Table<'_>) -> Policy {
         scale_factor_limit: table.count("scale_factor_limit"),
         preemptive_mode: table.boolean("preemptive_mode").unwrap_or(idle_count > 0),
     };
+    for period in &policy.periods {
+        if let Err(bad) = Period::parse(period) {
+            table.refuse("periods", bad.to_string());
+        }
+    }
+    let zone = policy.timezone.as_deref().filter(|name| !name.is_empty());
+    if zone.is_some_and(|name| TimeZone::get(name).is_err()) {
+        table.refuse(
+            "timezone",
+            "not known; write an IANA name, such as \"Europe/Berlin\"",
+        );
+    }
     table.finish();
     policy
 }

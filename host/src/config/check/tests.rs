@@ -207,3 +207,21 @@ fn keys_match_without_regard_to_case_as_in_gitlab_runner() {
     ];
     assert_eq!(runner.environment, variables);
 }
+
+#[test]
+fn each_histogram_has_its_own_buckets_or_those_of_all_operations() {
+    let runner = only_runner(&format!(
+        "{}instance_operation_time_buckets = [1, 2.5]\ninstance_deletion_time_buckets = [9]\n\
+         instance_creation_time_buckets = []\n",
+        entry("")
+    ));
+    let any = Some(vec![1.0, 2.5]);
+    let buckets = runner.autoscaler.buckets;
+    assert_eq!(buckets.deletion, Some(vec![9.0]));
+    assert_eq!(
+        [buckets.creation, buckets.is_running, buckets.readiness],
+        [any.clone(), any.clone(), any]
+    );
+    assert_eq!(buckets.life, None, "a life is no operation");
+    assert_eq!(only_runner(&entry("")).autoscaler.buckets.creation, None);
+}

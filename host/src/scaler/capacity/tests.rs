@@ -1,7 +1,6 @@
-//! The arithmetic by example, and under random events.
+//! The arithmetic by example; in `properties`, under random events.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -10,6 +9,9 @@ use super::*;
 use crate::fleet::group::InstanceState;
 use crate::fleet::instance::{Cause, Phase};
 use crate::scaler::ledger::{AcquisitionId, ReservationId, Shape};
+
+mod model;
+mod properties;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -180,6 +182,54 @@ fn where_nothing_replaces_it_exactly_one_is_asked_for() {
 }
 
 #[test]
+fn what_took_a_missing_ones_place_stays_wanted_when_that_comes_back() {
+    let now = Instant::now();
+    for target in [Some(2), None] {
+        let mut ledger = ledger(1, 1);
+        ledger.started(target.map(|_| 0));
+        grow(&mut ledger, 0, 2, now);
+        ledger.set_missing(&id(0), true);
+        let cause = ledger.appeared(id(7), InstanceState::Running, false, now);
+        assert_eq!(cause, Cause::Requested);
+        ledger.set_missing(&id(0), false);
+        assert_eq!(ledger.wanted(), 3, "target {target:?}");
+        ledger.asked("more".into(), 1);
+        assert_eq!(ledger.coming(), 1, "target {target:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_leaves_one_out_settles_no_unknown_increase() {
+    let now = Instant::now();
+    let mut ledger = ledger(1, 1);
+    ledger.started(None);
+    grow(&mut ledger, 0, 2, now);
+    ledger.asked("lost".into(), 1);
+    ledger.unanswered("lost", 1);
+    ledger.appeared(id(7), InstanceState::Creating, false, now);
+    assert_eq!(ledger.settle(1, None, true), []);
+    ledger.set_missing(&id(7), true);
+    assert_eq!(ledger.settle(2, None, true), []);
+    ledger.set_missing(&id(7), false);
+    assert_eq!(ledger.settle(3, None, true), [(1, 1)]);
+    assert_eq!((ledger.wanted(), ledger.coming()), (3, 0));
+}
+
+#[test]
+fn a_loss_that_was_made_up_for_lowers_nothing() {
+    let now = Instant::now();
+    let mut ledger = ledger(1, 1);
+    ledger.started(None);
+    grow(&mut ledger, 0, 2, now);
+    ledger.set_missing(&id(0), true);
+    ledger.appeared(id(7), InstanceState::Running, false, now);
+    ledger.gone(&id(0));
+    assert_eq!((ledger.wanted(), ledger.counts().live), (2, 2));
+    ledger.asked("more".into(), 1);
+    assert_eq!(ledger.coming(), 1);
+}
+
+#[test]
 fn surplus_is_not_requested_and_leaves_wanted_alone() {
     let now = Instant::now();
     let mut ledger = ledger(1, 1);
@@ -218,231 +268,6 @@ fn a_reservation_is_refused_by_what_the_mode_asks_for() {
         Err(Refusal::NothingAvailable)
     );
     assert_eq!(may_reserve(&lazy, &ledger, None), Ok(()));
-}
-
-/// A model cloud and jobs, driven by random steps through the same calls as the driver's.
-struct World {
-    ledger: Ledger,
-    policy: Policy,
-    max: u32,
-    now: Instant,
-    next: u32,
-    coming: u32,
-    reserved: Vec<ReservationId>,
-    running: HashMap<AcquisitionId, (InstanceId, u32)>,
-    uses: HashMap<InstanceId, u32>,
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Reserve,
-    Wait(usize),
-    Unreserve(usize),
-    Release(usize, bool),
-    Lose(usize),
-    Intrude,
-    Deliver,
-    Pass(u64),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        3 => Just(Step::Reserve),
-        3 => any::<usize>().prop_map(Step::Wait),
-        1 => any::<usize>().prop_map(Step::Unreserve),
-        3 => (any::<usize>(), any::<bool>()).prop_map(|(n, good)| Step::Release(n, good)),
-        1 => any::<usize>().prop_map(Step::Lose),
-        1 => Just(Step::Intrude),
-        4 => Just(Step::Deliver),
-        2 => (0u64..200).prop_map(Step::Pass),
-    ]
-}
-
-impl World {
-    fn take(&mut self, step: Step) {
-        let now = self.now;
-        match step {
-            Step::Reserve if may_reserve(&self.policy, &self.ledger, Some(self.max)).is_ok() => {
-                self.reserved.push(self.ledger.reserve());
-            }
-            Step::Reserve => {}
-            Step::Wait(n) if !self.reserved.is_empty() => {
-                let id = self.reserved.remove(n % self.reserved.len());
-                assert!(self.ledger.wait(id));
-            }
-            Step::Unreserve(n) if !self.reserved.is_empty() => {
-                let id = self.reserved.remove(n % self.reserved.len());
-                self.ledger.unreserve(id);
-            }
-            Step::Release(n, good) if !self.running.is_empty() => {
-                let mut ids: Vec<_> = self.running.keys().copied().collect();
-                ids.sort();
-                let id = ids[n % ids.len()];
-                self.running.remove(&id);
-                let retire = (!good).then(|| "bad".to_owned());
-                self.ledger.release(id, retire, true, true, now).unwrap();
-            }
-            Step::Lose(n) => {
-                let mut ids: Vec<_> = self
-                    .ledger
-                    .entries()
-                    .map(|e| e.instance.id().clone())
-                    .collect();
-                ids.sort();
-                if let Some(id) = ids.get(n % ids.len().max(1)).cloned() {
-                    for lost in self.ledger.gone(&id) {
-                        self.running.remove(&lost).unwrap();
-                    }
-                    self.coming = self.ledger.coming();
-                }
-            }
-            Step::Intrude => {
-                self.next += 1;
-                self.ledger
-                    .appeared(id(self.next), InstanceState::Creating, false, now);
-                self.coming = self.ledger.coming();
-            }
-            Step::Deliver => self.deliver(),
-            Step::Pass(seconds) => self.now += Duration::from_secs(seconds),
-            Step::Wait(_) | Step::Unreserve(_) | Step::Release(..) => {}
-        }
-        self.settle();
-    }
-
-    fn deliver(&mut self) {
-        for _ in 0..std::mem::take(&mut self.coming) {
-            self.next += 1;
-            self.ledger
-                .appeared(id(self.next), InstanceState::Running, false, self.now);
-        }
-        let known: Vec<_> = self
-            .ledger
-            .entries()
-            .map(|e| {
-                (
-                    e.instance.id().clone(),
-                    e.instance.phase(),
-                    e.instance.cause(),
-                )
-            })
-            .collect();
-        for (id, phase, cause) in known {
-            match phase {
-                Phase::Removing => drop(self.ledger.gone(&id)),
-                Phase::Listed if cause != Cause::Requested => {
-                    self.ledger
-                        .doom(&id, RemovalReason::NotRequested(cause), self.now);
-                }
-                Phase::Listed => {
-                    self.ledger.advance(&id, Phase::Preparing, self.now);
-                    self.ledger.advance(&id, Phase::Ready, self.now);
-                    for slot in 0..self.ledger.shape().capacity_per_instance {
-                        self.ledger.set_slot(&id, slot, true);
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn settle(&mut self) {
-        while let Some(grant) = self.ledger.grant() {
-            let place = (grant.instance.clone(), grant.slot);
-            assert!(
-                !self.running.values().any(|taken| *taken == place),
-                "slot counted twice"
-            );
-            self.running.insert(grant.acquisition, place);
-            let uses = self.uses.entry(grant.instance).or_default();
-            *uses += 1;
-            let max = self.ledger.shape().max_use_count;
-            assert!(max == 0 || *uses <= max, "max_use_count exceeded");
-        }
-        let decision = decide(&self.policy, &self.ledger, Some(self.max), self.now);
-        let counts = self.ledger.counts().clone();
-        let standing = counts.instances + self.ledger.coming();
-        assert!(
-            decision.increase == 0 || standing + decision.increase <= self.max,
-            "asked above max"
-        );
-        let slots = self.ledger.shape().slots_of_new();
-        let capacity = counts.in_use + self.ledger.waiting() + decision.idle_target;
-        assert_eq!(decision.requested, self.max.min(capacity.div_ceil(slots)));
-        assert_eq!(counts.in_use as usize, self.running.len());
-        for (id, reason) in &decision.remove {
-            assert!(
-                !self.running.values().any(|(on, _)| on == id),
-                "removed under a job"
-            );
-            assert!(*reason != RemovalReason::IdleTooLong || self.ledger.waiting() == 0);
-            assert!(self.ledger.begin_removal(id, reason));
-            self.ledger.removal_accepted(id);
-        }
-        if decision.increase > 0 {
-            self.ledger.asked("t".into(), decision.increase);
-            self.ledger.answered("t", decision.increase);
-        }
-        self.coming = self.ledger.coming();
-    }
-
-    fn quiet(&mut self) {
-        for id in std::mem::take(&mut self.reserved) {
-            self.ledger.unreserve(id);
-        }
-        for _ in 0..30 {
-            while let Some((&id, _)) = self.running.iter().next() {
-                self.take(Step::Release(0, true));
-                let _ = id;
-            }
-            self.take(Step::Pass(1_000));
-            self.take(Step::Deliver);
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-    #[test]
-    fn whatever_happens_the_promises_hold(
-        capacity in 1u32..4,
-        max_use in 0u32..4,
-        max in 1u32..8,
-        idle in 0u32..5,
-        has_target in any::<bool>(),
-        steps in prop::collection::vec(step(), 1..120),
-    ) {
-        let mut world = World {
-            ledger: ledger(capacity, max_use),
-            policy: policy(idle, MINUTE),
-            max,
-            now: Instant::now(),
-            next: 0,
-            coming: 0,
-            reserved: Vec::new(),
-            running: HashMap::new(),
-            uses: HashMap::new(),
-        };
-        world.ledger.started(has_target.then_some(0));
-        for step in steps {
-            world.take(step);
-        }
-        world.quiet();
-        prop_assert_eq!(world.ledger.reserved() + world.ledger.waiting(), 0, "a reservation leaked");
-        let counts = world.ledger.counts().clone();
-        prop_assert_eq!(counts.extra, 0, "surplus was kept");
-        if idle == 0 {
-            prop_assert_eq!(counts.instances, 0, "no demand and nothing idle wanted, yet something stands");
-        } else {
-            let full = counts.instances == max;
-            prop_assert!(counts.available >= idle || full, "idle target not restored: {counts:?}");
-        }
-        let before = (counts, world.ledger.wanted());
-        for _ in 0..5 {
-            world.take(Step::Pass(1_000));
-            world.take(Step::Deliver);
-        }
-        prop_assert_eq!(before, (world.ledger.counts().clone(), world.ledger.wanted()), "it did not stay");
-    }
 }
 
 #[test]

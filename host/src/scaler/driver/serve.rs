@@ -19,8 +19,12 @@ impl<P: Preparation> Driver<P> {
         match ask {
             Ask::Reserve(reply) => {
                 let answer = self.may_reserve(now).map(|()| self.ledger.reserve());
+                match &answer {
+                    Ok(_) => self.tell(FleetEvent::Reserved),
+                    Err(why) => self.refused(why, now),
+                }
                 if let Err(Ok(unheard)) = reply.send(answer) {
-                    self.ledger.unreserve(unheard);
+                    self.unreserve(unheard);
                 }
             }
             Ask::Acquire(_, reply) if self.draining.is_some() => {
@@ -62,7 +66,7 @@ impl<P: Preparation> Driver<P> {
     pub(super) fn take_back(&mut self, returned: Return, now: Instant) {
         let (id, health) = match returned {
             Return::Reservation(id) => {
-                self.ledger.unreserve(id);
+                self.unreserve(id);
                 self.waiters.remove(&id);
                 return;
             }

@@ -21,6 +21,7 @@ impl<P: Preparation> Driver<P> {
         match report {
             Report::Opened(group) => self.group_opened(group),
             Report::Unreadable(failure) => {
+                self.called("update");
                 let before = self.reading.problem().map(str::to_owned);
                 self.reading.failed(&failure, now);
                 if before.as_deref() != self.reading.problem() {
@@ -34,6 +35,7 @@ impl<P: Preparation> Driver<P> {
                 judged_from,
             } => self.increased(&token, outcome, judged_from, now),
             Report::RemovalAccepted(id) => {
+                self.called("decrease");
                 self.ledger.removal_accepted(&id);
                 self.unwritten = true;
             }
@@ -52,6 +54,7 @@ impl<P: Preparation> Driver<P> {
                         containers,
                         "instance of unknown history runs jobs of another manager; it is left alone until they end"
                     );
+                    self.tell(FleetEvent::Quarantined { instance: id });
                 }
             }
             Report::Idle(id) => self.not_requested(&id, now),
@@ -106,11 +109,13 @@ impl<P: Preparation> Driver<P> {
         judged_from: u64,
         now: Instant,
     ) {
+        self.called("increase");
         self.unwritten = true;
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(failure) => {
                 warn!(problem = %failure, "instances could not be requested");
+                self.request_refused(&failure);
                 if matches!(failure, CallFailure::OutcomeUnknown(_)) {
                     self.ledger.unanswered(token, judged_from);
                     self.order(Order::Update);
@@ -129,6 +134,7 @@ impl<P: Preparation> Driver<P> {
         }
         for problem in &outcome.problems {
             warn!(%problem, accepted = count, "instances were refused");
+            self.request_refused(problem);
             self.growing.refused(problem, now);
         }
         if count == 0 && outcome.problems.is_empty() {
@@ -140,11 +146,13 @@ impl<P: Preparation> Driver<P> {
                 retry_after: None,
             };
             warn!(problem = %silent, "instances were refused");
+            self.request_refused(&silent);
             self.growing.refused(&silent, now);
         }
     }
 
     fn removal_refused(&mut self, id: &InstanceId, failure: &CallFailure, now: Instant) {
+        self.called("decrease");
         warn!(instance = %id, problem = %failure, "instance could not be removed; it is tried again");
         if let CallFailure::Refused(problem) = failure
             && needs_the_operator(problem.kind)
@@ -177,6 +185,7 @@ impl<P: Preparation> Driver<P> {
 
     /// What went leaves first, so that what the group put in its place counts as requested.
     fn survey(&mut self, survey: Survey, now: Instant) {
+        self.called("update");
         self.reading.succeeded();
         self.unwritten = true;
         self.max_size = survey.max_size;
@@ -192,6 +201,9 @@ impl<P: Preparation> Driver<P> {
         }
         for (id, missing) in survey.missing {
             self.ledger.set_missing(&id, missing);
+            if missing {
+                self.tell(FleetEvent::Missed { instance: id });
+            }
         }
         for (id, state) in survey.changed {
             self.state_changed(&id, state, now);
@@ -213,8 +225,18 @@ impl<P: Preparation> Driver<P> {
             self.surveyed = true;
             self.ledger.started(survey.target);
         }
-        for (asked, accepted) in self.ledger.settle(survey.number, survey.target) {
+        let (number, settled) = (survey.number, survey.settled);
+        for (asked, accepted) in self.ledger.settle(number, survey.target, settled) {
             info!(asked, accepted, "increase of unknown outcome was settled");
+        }
+        if settled {
+            let count = self.ledger.give_up(now);
+            if count > 0 {
+                warn!(
+                    count,
+                    "instances that were accepted never appeared; they are not waited for any longer"
+                );
+            }
         }
         if let Some(differs) = self.ledger.compare_target(survey.target, survey.settled) {
             warn!(
@@ -257,6 +279,8 @@ impl<P: Preparation> Driver<P> {
         info!(instance = %id, state = state_name(state), %cause, adopted = known.is_some(), "instance listed");
         self.tell(FleetEvent::Listed {
             instance: id.clone(),
+            cause,
+            adopted: known.map(|known| known.use_count),
         });
         if self.draining.as_ref().is_some_and(|d| d.for_good) && cause == Cause::Requested {
             self.ledger.doom(&id, RemovalReason::Shutdown, now);

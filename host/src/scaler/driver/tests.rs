@@ -11,7 +11,9 @@ use crate::fleet::group::{CallFailure, Problem, ProblemKind};
 use crate::scaler::status::{Health, NoCapacity};
 
 mod cloud;
+mod faults;
 mod upkeep;
+mod verdicts;
 
 use cloud::{Cloud, FakeGroup, Preparing};
 
@@ -46,6 +48,7 @@ fn autoscaler(idle_count: u32, max_instances: u32) -> Autoscaler {
         delete_instances_on_shutdown: false,
         log_internal_ip: false,
         log_external_ip: false,
+        buckets: usable::Buckets::default(),
         connector: usable::Connector {
             os: None,
             arch: None,

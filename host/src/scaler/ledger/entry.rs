@@ -87,6 +87,8 @@ pub struct Counts {
     pub serving: u32,
     /// Idle instances that are being asked whether they still answer.
     pub asked: u32,
+    /// Instances that the last snapshot did not list.
+    pub missing: u32,
 }
 
 impl Counts {
@@ -112,6 +114,7 @@ pub(super) struct Share {
     pub(super) requested: bool,
     pub(super) serving: bool,
     pub(super) asked: bool,
+    pub(super) missing: bool,
     /// When it is to be asked whether it still answers.
     pub(super) check: Option<(Instant, InstanceId)>,
     /// Outdated and in service; busy ones after idle ones.
@@ -189,6 +192,7 @@ impl Share {
             requested,
             serving: requested && serves,
             asked: idle && matches!(entry.pulse, Pulse::Asked { .. }),
+            missing: entry.missing,
             check: entry
                 .pulse
                 .due()

@@ -124,6 +124,21 @@ fn every_problem_of_an_entry_says_what_and_what_next() {
             true,
         ),
         (
+            "autoscaler: policy = [{ periods = [\"* 25 * * *\"] }]",
+            r#"autoscaler.policy[0].periods: period "* 25 * * *": "25" is not a hour (0-23, names, lists, ranges and steps such as 0-23/2)"#,
+            false,
+        ),
+        (
+            "autoscaler: policy = [{ timezone = \"Mars/Olympus\" }]",
+            r#"autoscaler.policy[0].timezone: not known; write an IANA name, such as "Europe/Berlin""#,
+            false,
+        ),
+        (
+            "autoscaler: policy = [{ periods = [\"* 8-17 * * *\"] }]",
+            "autoscaler.policy: no policy holds from Monday 00:00 to Monday 08:00 (the system's time zone); no instance stands idle then, and idle ones go after 5m; to be clear, begin with a policy without periods",
+            true,
+        ),
+        (
             "autoscaler: policy = { idle_count = 1 }",
             "autoscaler.policy: expected tables, each under [[policy]], found a table",
             false,
@@ -174,9 +189,15 @@ fn every_problem_of_an_entry_says_what_and_what_next() {
             false,
         ),
         (
-            "autoscaler: instance_life_duration_buckets = [1.0]",
-            "autoscaler.instance_life_duration_buckets: has no effect yet; the entry runs without it",
+            "autoscaler: instance_life_duration_buckets = [2.0, 1]",
+            "autoscaler.instance_life_duration_buckets: no buckets: each number must be greater than the one before; \
+             the default is used",
             true,
+        ),
+        (
+            "autoscaler: instance_deletion_time_buckets = [1.0, \"2\"]",
+            "autoscaler.instance_deletion_time_buckets: expected a list of numbers, found a list",
+            false,
         ),
     ];
     for (line, told, works) in table {
