@@ -1,9 +1,10 @@
 //! Fleetling: a GitLab runner manager whose cloud providers are sandboxed components.
 //!
 //! ```text
-//! main → app → { job, scaler, plugin, coordinator, docker, fleet, observe, config, store }
+//! main → app → { job, scaler, plugin, coordinator, docker, fleet, observe, config, store, simulate }
 //! job → docker, coordinator::trace     scaler → fleet            plugin → fleet (implements its trait)
 //! docker → fleet::connector            observe reads channels    config, store, fleet know nobody above them
+//! simulate → scaler, in virtual time
 //! ```
 //!
 //! One job through the house: [`scaler`] grants a reservation, [`coordinator`] asks GitLab for a job, the reservation

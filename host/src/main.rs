@@ -17,7 +17,6 @@ use fleetling::observe::line::Format;
 use fleetling::observe::metrics::Metrics;
 use fleetling::observe::telemetry;
 use fleetling::observe::why::Subject;
-use fleetling::simulate;
 use tracing::Level;
 
 fn main() -> ExitCode {
@@ -123,7 +122,7 @@ fn simulated(common: &Common, options: &cli::Simulate) -> anyhow::Result<String>
         }
         configs.push(loaded.config);
     }
-    simulate::simulate(options, &configs)
+    app::simulate(options, &configs)
 }
 
 fn look(format: AnswerFormat) -> Look {

@@ -22,8 +22,10 @@ mod reload;
 mod run;
 mod runner;
 mod shutdown;
+mod simulate;
 mod teller;
 
 pub use explain::{Look, status, why};
 pub use look::{list, plugins, verify};
 pub use run::{RunOptions, run};
+pub use simulate::simulate;

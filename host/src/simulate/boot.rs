@@ -17,7 +17,7 @@ pub struct Boot {
 impl Boot {
     /// The boot time of a runner's instance number `serial`, in whole milliseconds.
     pub fn of(&self, runner: usize, serial: u64) -> Duration {
-        let mut state = Noise(self.seed ^ Noise((runner as u64) << 40 | serial).next());
+        let mut state = Noise(self.seed ^ Noise((runner as u64) << 40 | serial).draw());
         let (u, v) = (state.unit(), state.unit());
         let normal = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
         let factor = (self.spread * normal.clamp(-FARTHEST, FARTHEST)).exp();
@@ -30,7 +30,7 @@ impl Boot {
 pub struct Noise(pub u64);
 
 impl Noise {
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -40,12 +40,12 @@ impl Noise {
 
     /// Above 0, at most 1.
     pub fn unit(&mut self) -> f64 {
-        ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
+        ((self.draw() >> 11) + 1) as f64 / (1u64 << 53) as f64
     }
 
     /// Below `n`, which is not 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
+        self.draw() % n
     }
 }
 

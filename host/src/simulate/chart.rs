@@ -170,8 +170,8 @@ fn columns(history: &History, span: Duration) -> Vec<Column> {
         };
         let (from, to) = (from.as_secs_f64() / width, to.as_secs_f64() / width);
         let last = (to.ceil() as usize).min(COLUMNS);
-        for index in (from as usize)..last {
-            let column = &mut columns[index];
+        let meant = columns.iter_mut().enumerate().take(last);
+        for (index, column) in meant.skip(from as usize) {
             let overlap = to.min(index as f64 + 1.0) - from.max(index as f64);
             for (sum, instances) in column.instances.iter_mut().zip(level.instances) {
                 *sum += overlap * f64::from(instances);

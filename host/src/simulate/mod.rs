@@ -7,14 +7,13 @@
 //!         recommend: many replays                         figures ──► report, chart ◄───────┘
 //! ```
 //!
-//! Invariant: everything but `command` is pure. Virtual time is an `Instant` counted from one that comes in, and all
+//! Invariant: all of it is pure; files are `app`'s. Virtual time is an `Instant` counted from one that comes in, and all
 //! that is drawn comes from a seed, so that the same input gives the same answer everywhere.
 
 mod agenda;
 pub mod boot;
 pub mod chart;
 mod cloud;
-mod command;
 pub mod figures;
 pub mod history;
 mod manager;
@@ -24,8 +23,6 @@ pub mod replay;
 pub mod report;
 pub mod scenario;
 pub mod trace;
-
-pub use command::simulate;
 
 #[cfg(test)]
 mod tests;

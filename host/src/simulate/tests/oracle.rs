@@ -169,7 +169,7 @@ impl Oracle<'_> {
 
     fn policy(&self, index: usize, now: u64) -> Policy {
         // Periods here are every minute, or every other one.
-        let even = now / 60 % 2 == 0;
+        let even = (now / 60).is_multiple_of(2);
         let policies = self.autoscaler(index).policies.iter().rev();
         let mut holding = policies.filter(|p| p.periods[0] == "* * * * *" || even);
         holding.next().unwrap().clone()

@@ -1,4 +1,4 @@
-//! The command: reads configurations and the trace, replays, and answers what is printed; the only part with files.
+//! The command `simulate`: reads the trace, replays it against each configuration, and answers what is printed.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -7,16 +7,14 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use jiff::tz::TimeZone;
 
-use super::boot::Boot;
-use super::chart;
-use super::proof;
-use super::recommend::{self, Target};
-use super::replay::{Job, replay};
-use super::report::{self, Replayed};
-use super::scenario::{Pace, Scenario};
-use super::trace;
 use crate::cli::{AnswerFormat, Simulate};
 use crate::config::usable::Config;
+use crate::simulate::boot::Boot;
+use crate::simulate::recommend::{self, Target};
+use crate::simulate::replay::{Job, replay};
+use crate::simulate::report::{self, Replayed};
+use crate::simulate::scenario::{Pace, Scenario};
+use crate::simulate::{chart, proof, trace};
 
 /// What `fleetling simulate` prints for these configurations: the operator's, and the one it is compared with.
 ///
