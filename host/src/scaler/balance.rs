@@ -74,7 +74,8 @@ impl Balance {
         }
     }
 
-    /// As many count towards `wanted` as stand there.
+    /// What came to stand beside what was asked for, and was taken for it, is wanted too: the next increase would seem
+    /// done before anything of it came.
     pub(super) fn at_least(&mut self, live: u32) {
         self.wanted = self.wanted.max(live.saturating_sub(self.pending_count));
     }

@@ -312,8 +312,7 @@ impl Ledger {
     pub fn set_missing(&mut self, id: &InstanceId, missing: bool) {
         self.touch(id, |entry| entry.missing = missing);
         if !missing {
-            // Something may have taken its place meanwhile; both are wanted now, or the next increase would seem done
-            // before anything of it came.
+            // Something may have taken its place meanwhile.
             self.balance.at_least(self.counts.live);
         }
     }
@@ -453,6 +452,8 @@ impl Ledger {
 
     pub fn answered(&mut self, token: &str, accepted: u32) {
         self.balance.answered(token, accepted);
+        // Something else may have come meanwhile and been taken for what was refused.
+        self.balance.at_least(self.counts.live);
     }
 
     pub fn unanswered(&mut self, token: &str, judged_from: u64) {
@@ -470,7 +471,11 @@ impl Ledger {
     pub fn settle(&mut self, number: u64, target: Option<u32>, settled: bool) -> Vec<(u32, u32)> {
         let (live, extra) = (self.counts.live, self.counts.extra);
         let settled = settled && self.counts.missing == 0;
-        self.balance.settle(number, target, live, extra, settled)
+        let judged = self.balance.settle(number, target, live, extra, settled);
+        if !judged.is_empty() {
+            self.balance.at_least(live);
+        }
+        judged
     }
 
     pub fn compare_target(&mut self, target: Option<u32>, settled: bool) -> Option<TargetDiffers> {

@@ -216,6 +216,21 @@ fn a_snapshot_that_leaves_one_out_settles_no_unknown_increase() {
 }
 
 #[test]
+fn what_was_taken_for_an_increase_that_is_then_refused_stays_wanted() {
+    let now = Instant::now();
+    let mut ledger = ledger(1, 1);
+    ledger.started(None);
+    grow(&mut ledger, 0, 1, now);
+    ledger.asked("refused".into(), 1);
+    let cause = ledger.appeared(id(7), InstanceState::Running, false, now);
+    assert_eq!(cause, Cause::Requested);
+    ledger.answered("refused", 0);
+    assert_eq!(ledger.wanted(), 2);
+    ledger.asked("more".into(), 1);
+    assert_eq!(ledger.coming(), 1);
+}
+
+#[test]
 fn a_loss_that_was_made_up_for_lowers_nothing() {
     let now = Instant::now();
     let mut ledger = ledger(1, 1);

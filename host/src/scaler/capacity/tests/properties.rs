@@ -87,6 +87,7 @@ proptest! {
         let counts = model.ledger.counts();
         let enough = counts.available >= conditions.idle || model.standing() >= conditions.max;
         prop_assert!(enough, "fewer are idle than wanted: {counts:?}");
+        prop_assert_eq!(model.ledger.wanted(), model.standing(), "wanted is not what stands");
     }
 
     #[test]

@@ -81,6 +81,10 @@ impl Standing {
         matches!(self.end, Some((Ender::Cloud, _)))
     }
 
+    fn is_recent(&self, now: Instant) -> bool {
+        now < self.made + Duration::from_secs(900)
+    }
+
     fn was_asked_for(&self) -> bool {
         self.origin != Origin::Surplus || self.plain == Some(false)
     }
@@ -400,9 +404,17 @@ impl Cloud {
 
     /// Surplus that was rightly taken for what was asked for, so that the latter comes on top.
     pub(super) fn stand_ins(&self, now: Instant) -> u32 {
-        let recent = |s: &&Standing| {
-            s.plain == Some(false) && (s.exists(now) || now < s.made + Duration::from_secs(900))
-        };
-        u32::try_from(self.standing.values().filter(recent).count()).unwrap()
+        self.count(|s| s.plain == Some(false) && (s.exists(now) || s.is_recent(now)))
+    }
+
+    /// Replacements that may have been shown before the loss of what they replace was noticed: until then they pass for
+    /// what was asked for.
+    pub(super) fn early_replacements(&self, now: Instant) -> u32 {
+        self.count(|s| s.origin == Origin::Replacement && s.shown && s.is_recent(now))
+    }
+
+    fn count(&self, which: impl Fn(&Standing) -> bool) -> u32 {
+        let count = self.standing.values().filter(|s| which(s)).count();
+        u32::try_from(count).unwrap()
     }
 }

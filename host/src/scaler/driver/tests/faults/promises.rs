@@ -113,7 +113,8 @@ impl Promises {
         };
         let waiting = u32::try_from(self.waiting.len()).unwrap() + left;
         let need = waiting + self.climate.idle_count();
-        if (coming + count) * slots > need + (slots - 1) + stand_ins * slots {
+        let on_top = (stand_ins + cloud.early_replacements(now)) * slots;
+        if (coming + count) * slots > need + (slots - 1) + on_top {
             let how = format!("{coming} coming, {count} more asked for, {need} slots needed");
             self.breaks(Promise::NeverTwice, how);
         }
