@@ -71,10 +71,12 @@ impl Line {
 
     /// The connection, waiting through a redial. Fails when the instance is gone or the window has passed.
     pub(super) async fn connected(&self) -> Result<Connected, String> {
-        tokio::select! {
+        let up = tokio::select! {
             up = within_window(self.now.clone(), |connected| connected.link.is_up()) => up,
             why = self.gone() => Err(why),
-        }
+        };
+        // A line ends because the instance is gone, and both are seen at once: the cloud's word tells more.
+        up.map_err(|why| self.gone.borrow().clone().unwrap_or(why))
     }
 
     /// Waits until the instance is said to be gone; says why.
@@ -175,6 +177,23 @@ mod tests {
 
         publish.send_replace(State::Up(true));
         assert_eq!(within_window(now, works).await, Ok(true));
+    }
+
+    /// More than once, because which of the two is seen first is a matter of luck.
+    #[tokio::test(start_paused = true)]
+    async fn what_the_cloud_says_of_the_instance_is_told_and_not_that_its_line_ended() {
+        for _ in 0..50 {
+            let since = Instant::now();
+            let (publish, now) = watch::channel(State::Down { since });
+            let (tell, gone) = watch::channel(None);
+            let line = Line { now, gone };
+            let (found, ()) = tokio::join!(line.connected(), async {
+                tokio::task::yield_now().await;
+                tell.send_replace(Some("the cloud deleted it".to_owned()));
+                drop(publish);
+            });
+            assert_eq!(found.err().as_deref(), Some("the cloud deleted it"));
+        }
     }
 
     #[tokio::test(start_paused = true)]
