@@ -1,5 +1,6 @@
 //! The configuration changes under a running manager and its running jobs.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +14,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 async fn every_change_is_taken_while_a_job_runs_or_refused_with_everything_as_it_was() -> Result<()>
 {
     let lab = Lab::start().await?;
-    let before = lab.configuration().idle_count(1).max_instances(4);
+    let shown = "max_instances = 4\n    log_internal_ip = true\n    log_external_ip = true";
+    let configuration = || {
+        let documented = lab.configuration().max_instances(4);
+        documented.replace("max_instances = 4", shown)
+    };
+    let before = configuration().idle_count(1);
     let mut manager = lab.start_manager(&before)?;
     let long = lab.gitlab.queue(
         Job::named("long")
@@ -31,7 +37,7 @@ async fn every_change_is_taken_while_a_job_runs_or_refused_with_everything_as_it
     manager.says(&words, 10 * SECOND).await?;
 
     // Without a signal: the file is looked at.
-    let wider = lab.configuration().idle_count(2).max_instances(4);
+    let wider = configuration().idle_count(2);
     lab.rewrite(&wider)?;
     let applied = [
         "changed configuration is applied",
@@ -63,6 +69,12 @@ async fn every_change_is_taken_while_a_job_runs_or_refused_with_everything_as_it
         ensure!(job.state == JobState::Success, "{}", job.log());
     }
     ensure!(ended[0].log().contains("over\n"), "{}", ended[0].log());
+    let log = ended[0].log();
+    let dialing = format!("Dialing instance {old}, ");
+    let (_, address) = log.split_once(&dialing).with_context(|| log.clone())?;
+    let (address, _) = address.split_once("...").context("half a line")?;
+    // The lab's instances have no external one.
+    ensure!(address.parse::<IpAddr>().is_ok(), "an address: {address:?}");
     let on = ended[1].instance().context("no instance")?;
     ensure!(on != old, "the new entry has instances of its own");
     let gone = || {

@@ -22,7 +22,7 @@ use super::image::{self, Present, Wanted};
 use super::machine::Machine;
 use super::shell::{End, Shell};
 use super::site::{self, Site, failed, refused, unmet};
-use super::stage::{Executor, Notes, Output, Place, Plan, StageFailure, StageScript};
+use super::stage::{Addresses, Executor, Notes, Output, Place, Plan, StageFailure, StageScript};
 use super::volume;
 use crate::config::pull_policy::{self, PullPolicy};
 use crate::config::usable;
@@ -248,6 +248,10 @@ impl DockerExecutor {
 impl Executor for DockerExecutor {
     fn instance(&self) -> String {
         self.site.machine.instance.0.clone()
+    }
+
+    fn addresses(&self) -> Addresses {
+        self.site.machine.addresses.clone()
     }
 
     async fn ready_helper(&self, notes: Arc<dyn Notes>) -> Result<(), StageFailure> {

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::line::Line;
+use super::stage::Addresses;
 use crate::fleet::group::InstanceId;
 use crate::fleet::ready::{self, NotReady};
 
@@ -32,6 +33,7 @@ pub(super) struct Facts {
 
 pub struct Machine {
     pub(super) instance: InstanceId,
+    pub(super) addresses: Addresses,
     pub(super) facts: Facts,
     pub(super) control: Line,
     pub(super) slots: Vec<Line>,

@@ -13,9 +13,10 @@ use tracing::debug;
 
 use super::line::{Connected, Line, Wires};
 use super::machine::{Facts, Machine};
+use super::stage::Addresses;
 use super::{helper_image, label, leftovers};
 use crate::fleet::connector::{Connector, DialFailure, Route, Target};
-use crate::fleet::group::InstanceId;
+use crate::fleet::group::{InstanceId, Reach};
 use crate::fleet::ready::{Authorise, NotReady, Occupation, Preparation};
 
 const READY_COMMAND: Duration = Duration::from_secs(300);
@@ -37,10 +38,7 @@ impl Readiness {
         let link = route
             .dial(self.connector.timeout())
             .await
-            .map_err(|failure| match failure {
-                DialFailure::NoConnection(call) => NotReady::NoConnection(call),
-                other => NotReady::Failed(other.to_string()),
-            })?;
+            .map_err(unreached)?;
         Connected::new(link, &self.target).map_err(|e| NotReady::Failed(e.to_string()))
     }
 
@@ -84,6 +82,13 @@ impl Readiness {
     }
 }
 
+fn unreached(failure: DialFailure) -> NotReady {
+    match failure {
+        DialFailure::NoConnection(call) => NotReady::NoConnection(call),
+        other => NotReady::Failed(other.to_string()),
+    }
+}
+
 #[async_trait]
 impl Preparation for Readiness {
     type Machine = Machine;
@@ -97,6 +102,15 @@ impl Preparation for Readiness {
         let route = Arc::new(self.connector.route(instance.clone(), authorise));
         // The control connection proves address and login; the slots then dial beside the slow rest.
         let control = self.dial(&route).await?;
+        let known = route.addresses().await.map_err(unreached)?;
+        let host = |reach| {
+            let address = known.iter().find(|address| address.reach == reach);
+            address.map(|address| address.host.clone())
+        };
+        let addresses = Addresses {
+            internal: host(Reach::Internal),
+            external: host(Reach::External),
+        };
         let (facts, dialled) = tokio::try_join!(
             self.facts(&instance, &control),
             try_join_all((0..slots).map(|_| self.dial(&route)))
@@ -129,6 +143,7 @@ impl Preparation for Readiness {
         debug!(%instance, arch = %facts.arch, "instance prepared");
         Ok(Arc::new(Machine {
             instance,
+            addresses,
             facts,
             control,
             slots,

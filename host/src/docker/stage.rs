@@ -113,11 +113,20 @@ pub enum StageFailure {
     Stopped,
 }
 
+/// Hosts an instance is known by; a provider need not say both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    pub internal: Option<String>,
+    pub external: Option<String>,
+}
+
 /// Runs the stages of one job on one slot. Methods may be called side by side: B is made ready while H fetches sources.
 #[async_trait]
 pub trait Executor: Send + Sync + 'static {
     /// Name of the instance, for the job log.
     fn instance(&self) -> String;
+    /// Where the instance is, as its provider says, for the job log.
+    fn addresses(&self) -> Addresses;
     /// Starts H.
     async fn ready_helper(&self, notes: Arc<dyn Notes>) -> Result<(), StageFailure>;
     /// Pulls the build image and creates B; starts it early where design §6 allows.

@@ -156,6 +156,11 @@ impl Route {
         &self.instance
     }
 
+    /// Where the instance is, as the provider said for the last dial; it is asked again if that no longer holds.
+    pub async fn addresses(&self) -> Result<Vec<Address>, DialFailure> {
+        self.details().await.map(|details| details.addresses)
+    }
+
     /// Dials with back-off until it succeeds or `within` has passed. Dropping the future abandons the dial.
     pub async fn dial(&self, within: Duration) -> Result<Link, DialFailure> {
         let begun = Instant::now();

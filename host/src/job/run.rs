@@ -22,8 +22,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::config::usable::Autoscaler;
 use crate::coordinator::outcome::{FailureReason, Outcome, Signal};
-use crate::docker::stage::{Executor, Plan};
+use crate::docker::stage::{Addresses, Executor, Plan};
 
 use super::log::{Gate, JobLog};
 use super::plan::{self, job_timeout};
@@ -115,6 +116,7 @@ where
         instance = executor.instance(),
         "slot acquired"
     );
+    shown.plain(&dialing(&work.runner.autoscaler, &executor));
     shown.plain(&format!("Instance {} connected", executor.instance()));
     // More than the log takes is not worth holding.
     let limit = work.runner.output_limit;
@@ -133,6 +135,18 @@ where
         outcome,
         executor: Some(executor),
     }
+}
+
+/// GitLab Runner's line, with the addresses the operator wants in every job's log.
+fn dialing(autoscaler: &Autoscaler, executor: &impl Executor) -> String {
+    let Addresses { internal, external } = executor.addresses();
+    let internal = internal.filter(|_| autoscaler.log_internal_ip);
+    let external = external.filter(|_| autoscaler.log_external_ip);
+    let parts: Vec<_> = [Some(executor.instance()), internal, external]
+        .into_iter()
+        .flatten()
+        .collect();
+    format!("Dialing instance {}...", parts.join(", "))
 }
 
 /// Waits for the instance; a wait that is not over at once is told to the user.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::*;
-use crate::docker::stage::{Notes, Output, StageFailure, StageScript, Stream};
+use crate::docker::stage::{Addresses, Notes, Output, StageFailure, StageScript, Stream};
 use crate::job::tests::work;
 
 type Answer = Result<i32, StageFailure>;
@@ -72,6 +72,13 @@ impl Fake {
 impl Executor for Fake {
     fn instance(&self) -> String {
         "i-1".into()
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses {
+            internal: Some("10.0.0.7".into()),
+            external: Some("192.0.2.7".into()),
+        }
     }
 
     async fn ready_helper(&self, notes: Arc<dyn Notes>) -> Result<(), StageFailure> {
@@ -207,6 +214,7 @@ async fn stages_run_in_order_and_sources_show_behind_the_slower_preparation() {
             "Running with fleetling",
             "section_start:",
             ":prepare_executor",
+            "Dialing instance i-1...",
             "Instance i-1 connected",
             "helper is ready",
             "pulling",
@@ -474,4 +482,16 @@ async fn what_cannot_be_honoured_fails_before_an_instance_is_asked_for() {
         "{}",
         told.log
     );
+}
+
+#[test]
+fn the_log_names_the_addresses_the_operator_asked_for() {
+    let mut autoscaler = work(&json!({})).runner.autoscaler.clone();
+    let line = |autoscaler: &Autoscaler| dialing(autoscaler, &Fake::default());
+    assert_eq!(line(&autoscaler), "Dialing instance i-1...");
+    autoscaler.log_external_ip = true;
+    assert_eq!(line(&autoscaler), "Dialing instance i-1, 192.0.2.7...");
+    autoscaler.log_internal_ip = true;
+    let both = "Dialing instance i-1, 10.0.0.7, 192.0.2.7...";
+    assert_eq!(line(&autoscaler), both);
 }
