@@ -1,5 +1,6 @@
 //! Which runner owns which instance group: the first to open it, until it has shut the group down. Two on one group would
-//! delete each other's instances.
+//! delete each other's instances. One that carries another manager's mark is used, because the mark may be old, and that
+//! is said.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::fleet::group::{
     CallFailure, Connection, Group, IncreaseOutcome, IncreaseRequest, InstanceGroup, InstanceRef,
-    Problem, ProblemKind, Removal, Snapshot,
+    Notice, Problem, ProblemKind, Removal, Snapshot,
 };
 
 /// Owners by group ID.
@@ -29,11 +30,12 @@ struct Owner {
 }
 
 impl Claims {
-    /// `group` under the rule that only its first runner may open it.
+    /// `group` under the rule that only its first runner may open it. `mark` is what its provider knows us by.
     pub(super) fn guard(
         &self,
         group: Arc<dyn InstanceGroup>,
         name: &str,
+        mark: String,
     ) -> Arc<dyn InstanceGroup> {
         let owner = Owner {
             number: self.next.fetch_add(1, Ordering::Relaxed),
@@ -44,6 +46,7 @@ impl Claims {
             id: Mutex::new(None),
             claims: self.clone(),
             owner,
+            mark,
         })
     }
 
@@ -86,12 +89,26 @@ fn refusal(group: &str, owner: &Owner, taken: &Owner) -> String {
     )
 }
 
+/// What is said of a group with the mark `theirs`; nothing where it is ours or there is none.
+fn marked_by_another(theirs: Option<&str>, ours: &str) -> Option<Notice> {
+    let theirs = theirs.filter(|theirs| *theirs != ours)?;
+    Some(Notice {
+        subject: "owner".into(),
+        message: format!(
+            "the instance group is marked as owned by {theirs:?}, and this manager is {ours:?}; two managers on one group \
+             remove each other's instances; next: stop the other one, or give each a group of its own, then set the \
+             mark to this manager's name or remove it"
+        ),
+    })
+}
+
 struct Claimed {
     group: Arc<dyn InstanceGroup>,
     /// Its ID, once it was told: who waits for a group asks the cloud nothing.
     id: Mutex<Option<String>>,
     claims: Claims,
     owner: Owner,
+    mark: String,
 }
 
 impl Claimed {
@@ -111,14 +128,19 @@ impl InstanceGroup for Claimed {
         if let Some(id) = known {
             claim(&id)?;
         }
-        let opened = self.group.open().await?;
+        let mut opened = self.group.open().await?;
         *self.id() = Some(opened.id.clone());
         claim(&opened.id)?;
+        let marked = marked_by_another(opened.owner.as_deref(), &self.mark);
+        opened.notices.extend(marked);
         Ok(opened)
     }
 
     async fn update(&self) -> Result<Snapshot, CallFailure> {
-        self.group.update().await
+        let mut snapshot = self.group.update().await?;
+        let marked = marked_by_another(snapshot.owner.as_deref(), &self.mark);
+        snapshot.notices.extend(marked);
+        Ok(snapshot)
     }
 
     async fn increase(&self, request: IncreaseRequest) -> Result<IncreaseOutcome, CallFailure> {
@@ -150,7 +172,7 @@ impl InstanceGroup for Claimed {
 
 #[cfg(test)]
 mod tests {
-    use super::{Claims, Owner};
+    use super::{Claims, Owner, marked_by_another};
 
     #[test]
     fn the_second_runner_on_a_group_is_refused_and_told_who_has_it() {
@@ -179,6 +201,18 @@ mod tests {
         );
         claims.release(&first);
         assert!(claims.claim("aws/eu-west-1/asg", &second).is_ok());
+    }
+
+    #[test]
+    fn a_group_that_carries_another_mark_is_a_notice() {
+        let said = |theirs| marked_by_another(theirs, "s_one/https://gitlab.example.com|7");
+        assert_eq!(said(None), None);
+        assert_eq!(said(Some("s_one/https://gitlab.example.com|7")), None);
+        let notice = said(Some("s_two/https://gitlab.example.com|9")).expect("it is another's");
+        assert_eq!(notice.subject, "owner");
+        for part in ["\"s_two/", "\"s_one/", "next: stop the other one"] {
+            assert!(notice.message.contains(part), "{}", notice.message);
+        }
     }
 
     #[test]

@@ -100,6 +100,7 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
     let autoscaler = &runner.autoscaler;
     let connector = &autoscaler.connector;
     let identity = Identity::chosen(connector, &process.store, &key)?;
+    let mark = format!("{}/{key}", process.system_id);
     let settings = ProviderSettings {
         os: connector.os.clone(),
         arch: connector.arch.clone(),
@@ -111,7 +112,7 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
             .as_ref()
             .map(Identity::public_openssh)
             .transpose()?,
-        owner: format!("{}/{key}", process.system_id),
+        owner: mark.clone(),
         max_instances: autoscaler.max_instances,
         capacity_per_instance: autoscaler.capacity_per_instance,
     };
@@ -136,7 +137,7 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
     };
     // The task ends with `drain`, which waits for it.
     let (scaler, _task) = Scaler::start(ScalerOptions {
-        group: process.claims.guard(provider, &runner.name),
+        group: process.claims.guard(provider, &runner.name, mark),
         preparation: Arc::new(readiness),
         autoscaler: autoscaler.clone(),
         store: process.store.clone(),

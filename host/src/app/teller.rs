@@ -182,6 +182,7 @@ impl Teller {
                 last_decision: now.last_decision.clone(),
                 last_error: now.problem.clone(),
                 last_error_since: row.last_error_since,
+                notices: now.notices.iter().map(|n| n.message.clone()).collect(),
                 decisions: std::mem::take(&mut row.decisions),
             };
         });

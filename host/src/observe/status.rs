@@ -76,6 +76,8 @@ pub struct GroupStatus {
     pub last_decision: Option<String>,
     pub last_error: Option<String>,
     pub last_error_since: Option<Timestamp>,
+    /// What the provider remarks on the group now.
+    pub notices: Vec<String>,
     /// The last effective ones, the oldest first.
     pub decisions: Vec<DecisionStatus>,
 }

@@ -95,6 +95,9 @@ fn describe(group: &Value, now: Timestamp, out: &mut String) {
         let since = age(group, "last_error_since", now);
         let _ = writeln!(out, "  problem for {since}: {problem}");
     }
+    for notice in rows(group, "notices").filter_map(Value::as_str) {
+        let _ = writeln!(out, "  notice: {notice}");
+    }
     for decision in rows(group, "decisions") {
         let _ = write!(
             out,
@@ -181,6 +184,7 @@ mod tests {
                 "id": "aws/eu-west-1/asg", "runner": "x", "plugin": "aws", "in_use": 1, "waiting": 1, "reserved": 1,
                 "available": 0, "idle_target": 0, "wanted": 2, "coming": 1, "max_instances": 10,
                 "last_error": "quota: no more vCPUs", "last_error_since": "2026-11-25T09:58:30Z",
+                "notices": ["suspend the process AZRebalance"],
                 "decisions": [
                     {"at": "2026-11-25T09:58:00Z", "times": 1, "text": "ask for 2 more: jobs wait for a slot"},
                     {"at": "2026-11-25T09:59:00Z", "until": "2026-11-25T09:59:57Z", "times": 20,
@@ -206,6 +210,7 @@ mod tests {
           slots: 1 in use, 1 waited for, 1 reserved, 0 free, 0 wanted free
           instances: 2 wanted, 1 coming, at most 10
           problem for 1 min 30 s: quota: no more vCPUs
+          notice: suspend the process AZRebalance
           2 min 0 s ago: ask for 2 more: jobs wait for a slot
           1 min 0 s ago: ask GitLab for no job: no slot is ready and free; 20 times until 3 s ago
 

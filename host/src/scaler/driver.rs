@@ -35,12 +35,14 @@ use crate::fleet::ready::{Machine, Preparation};
 use crate::store::Store;
 
 mod drain;
+mod notices;
 mod reconfigure;
 mod serve;
 mod survey;
 mod verdicts;
 
 use drain::Draining;
+use notices::Notices;
 use reconfigure::rhythm;
 use verdicts::Said;
 
@@ -93,6 +95,7 @@ struct Driver<P: Preparation> {
     reading: Brake,
     growing: Brake,
     opened: Option<Group>,
+    notices: Notices,
     surveyed: bool,
     max_size: Option<u32>,
     machines: HashMap<InstanceId, Attached<P::Machine>>,
@@ -188,6 +191,7 @@ impl<P: Preparation> Scaler<P> {
             reading: Brake::default(),
             growing: Brake::default(),
             opened: None,
+            notices: Notices::default(),
             surveyed: false,
             max_size: None,
             machines: HashMap::new(),
@@ -454,6 +458,7 @@ impl<P: Preparation> Driver<P> {
         let status = Status {
             opened: self.opened.clone(),
             problem: problem.map(Into::into),
+            notices: self.notices.standing().to_vec(),
             instances,
             in_use: counts.in_use,
             waiting: self.ledger.waiting(),

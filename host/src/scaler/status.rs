@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::verdict::Decided;
-use crate::fleet::group::{Group, InstanceId};
+use crate::fleet::group::{Group, InstanceId, Notice};
 use crate::fleet::instance::Cause;
 
 /// Published whenever something changed; cheap to clone.
@@ -13,6 +13,8 @@ pub struct Status {
     pub opened: Option<Group>,
     /// The last problem of the group, until a call succeeds.
     pub problem: Option<String>,
+    /// What the provider remarks on the group now.
+    pub notices: Vec<Notice>,
     pub instances: Instances,
     /// Slots.
     pub in_use: u32,

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::{Attached, Driver, Machine, Preparation};
 use crate::fleet::group::{
-    CallFailure, Group, IncreaseOutcome, InstanceId, InstanceState, Notice, Problem, ProblemKind,
+    CallFailure, Group, IncreaseOutcome, InstanceId, InstanceState, Problem, ProblemKind,
 };
 use crate::fleet::instance::{Cause, Phase, RemovalReason, state_name};
 use crate::fleet::provisioner::{Order, Report, Survey};
@@ -83,7 +83,7 @@ impl<P: Preparation> Driver<P> {
     fn group_opened(&mut self, group: Group) {
         self.reading.succeeded();
         info!(group = %group.id, max_size = group.max_size, "instance group opened");
-        warn_of(&group.notices);
+        self.notices.heard(group.notices.clone());
         if self.adopt && !self.surveyed {
             let left = Record::read(&self.store, &group.id).unwrap_or_else(|problem| {
                 warn!(%problem, "record of the fleet could not be read; everything found is of unknown history");
@@ -190,9 +190,7 @@ impl<P: Preparation> Driver<P> {
         self.unwritten = true;
         self.max_size = survey.max_size;
         self.ledger.note_target(survey.target);
-        if !self.surveyed {
-            warn_of(&survey.notices);
-        }
+        self.notices.heard(survey.notices);
         for id in survey.lost {
             let lost = self.ledger.gone(&id);
             self.ended(&id, &lost);
@@ -349,11 +347,5 @@ impl<P: Preparation> Driver<P> {
 
     fn phase(&self, id: &InstanceId) -> Option<Phase> {
         self.ledger.entry(id).map(|entry| entry.instance.phase())
-    }
-}
-
-fn warn_of(notices: &[Notice]) {
-    for notice in notices {
-        warn!(subject = %notice.subject, "{}", notice.message);
     }
 }
