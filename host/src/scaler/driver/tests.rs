@@ -11,6 +11,7 @@ use crate::fleet::group::{CallFailure, Problem, ProblemKind};
 use crate::scaler::status::{Health, NoCapacity};
 
 mod cloud;
+mod crash;
 mod faults;
 mod upkeep;
 mod verdicts;
@@ -24,6 +25,7 @@ struct House {
     preparation: Arc<Preparing>,
     store: Store,
     scaler: Scaler<Preparing>,
+    driver: JoinHandle<()>,
 }
 
 fn autoscaler(idle_count: u32, max_instances: u32) -> Autoscaler {
@@ -77,7 +79,7 @@ fn autoscaler(idle_count: u32, max_instances: u32) -> Autoscaler {
 
 fn start(group: Arc<FakeGroup>, store: Store, autoscaler: Autoscaler) -> House {
     let preparation = Arc::new(Preparing::default());
-    let (scaler, _) = Scaler::start(ScalerOptions {
+    let (scaler, driver) = Scaler::start(ScalerOptions {
         group: group.clone(),
         preparation: preparation.clone(),
         autoscaler,
@@ -91,6 +93,7 @@ fn start(group: Arc<FakeGroup>, store: Store, autoscaler: Autoscaler) -> House {
         preparation,
         store,
         scaler,
+        driver,
     }
 }
 
