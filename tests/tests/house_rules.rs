@@ -35,6 +35,7 @@ const PURE: &[&str] = &[
     "host/src/fleet/instance",
     "host/src/scaler/capacity",
     "host/src/scaler/ledger",
+    "host/src/scaler/pools",
     "host/src/scaler/schedule",
     "host/src/simulate",
     "host/src/plugin/grants",

@@ -175,7 +175,7 @@ mod tests {
     use super::{Claims, Owner, marked_by_another};
 
     #[test]
-    fn the_second_runner_on_a_group_is_refused_and_told_who_has_it() {
+    fn complaint_4_the_second_runner_on_a_group_is_refused_and_told_who_has_it() {
         let claims = Claims::default();
         let first = Owner {
             number: 0,

@@ -199,7 +199,9 @@ impl Lives {
 /// taskscaler's two names: nothing free now, and nothing possible either; the others are our own.
 fn failure(why: &NoCapacity) -> &'static str {
     match why {
-        NoCapacity::Full(Refusal::NothingAvailable) => "reserve_available_capacity_failure",
+        NoCapacity::Full(Refusal::NothingAvailable | Refusal::MakingRoom) => {
+            "reserve_available_capacity_failure"
+        }
         NoCapacity::Full(Refusal::NothingPossible) => "reserve_iop_capacity_failure",
         NoCapacity::NotOpened | NoCapacity::Problem(_) | NoCapacity::ShuttingDown => {
             "reserve_failure"

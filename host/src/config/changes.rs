@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runner_is_known_by_its_id_then_its_token_then_its_name() {
+    fn complaint_4_a_rotated_token_is_the_same_runner() {
         let plain = fleet("");
         let with_id = format!("id = 7\n{plain}");
         let old = file(&[

@@ -156,6 +156,8 @@ pub struct Autoscaler {
     pub shutdown_deletion_retries: u32,
     pub failure_threshold: u32,
     pub scale_throttle: Throttle,
+    /// Whether requests to GitLab leave the slots of an instance alone that is to go.
+    pub reservation_throttling: bool,
     pub delete_instances_on_shutdown: bool,
     pub log_internal_ip: bool,
     pub log_external_ip: bool,

@@ -181,7 +181,7 @@ mod tests {
 
     /// More than once, because which of the two is seen first is a matter of luck.
     #[tokio::test(start_paused = true)]
-    async fn what_the_cloud_says_of_the_instance_is_told_and_not_that_its_line_ended() {
+    async fn complaint_15_a_job_on_a_dead_instance_is_told_what_the_cloud_says_of_it() {
         for _ in 0..50 {
             let since = Instant::now();
             let (publish, now) = watch::channel(State::Down { since });

@@ -219,7 +219,7 @@ impl Route {
         }
         let address = choose(&details.addresses, settings.use_external_addr)
             .ok_or_else(|| DialFailure::NoAddress(self.instance.clone()))?;
-        let port = settings.protocol_port.or(address.port).unwrap_or(22);
+        let port = port(settings.protocol_port, address.port);
         let user = settings
             .username
             .clone()
@@ -306,6 +306,15 @@ fn is_fresh(details: &Connection, now: SystemTime) -> bool {
         .is_none_or(|end| end > now + NEAR_ITS_END)
 }
 
+/// The operator's port, else the provider's, else the protocol's own; 0 is none, as older plugins say it.
+fn port(configured: Option<u16>, provided: Option<u16>) -> u16 {
+    let given = |port: &u16| *port != 0;
+    configured
+        .filter(given)
+        .or(provided.filter(given))
+        .unwrap_or(22)
+}
+
 /// The address of the wanted reach, else the first there is.
 fn choose(addresses: &[Address], external: bool) -> Option<&Address> {
     let wanted = if external {
@@ -390,6 +399,20 @@ mod tests {
         assert_eq!(host(&both, false).as_deref(), Some("10.0.0.1"));
         assert_eq!(host(&both[..1], true).as_deref(), Some("10.0.0.1"));
         assert_eq!(host(&[], true), None);
+    }
+
+    #[test]
+    fn complaint_20_no_port_and_port_0_are_the_protocols_own() {
+        for (configured, provided, dialled) in [
+            (None, None, 22),
+            (None, Some(0), 22),
+            (None, Some(2222), 2222),
+            (Some(0), Some(2222), 2222),
+            (Some(22022), Some(2222), 22022),
+            (Some(0), Some(0), 22),
+        ] {
+            assert_eq!(port(configured, provided), dialled);
+        }
     }
 
     #[test]

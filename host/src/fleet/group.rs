@@ -117,6 +117,17 @@ pub enum InterruptionKind {
     ScaleIn,
 }
 
+impl fmt::Display for InterruptionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reclaim => "a spot instance is taken back",
+            Self::Rebalance => "it is likely to be taken back",
+            Self::Maintenance => "the machine beneath is replaced",
+            Self::ScaleIn => "the group is made smaller by somebody else",
+        })
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interruption {
     pub kind: InterruptionKind,

@@ -21,7 +21,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use super::group::{InstanceId, InstanceState};
+use super::group::{InstanceId, InstanceState, InterruptionKind};
 
 /// Why an instance exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -127,6 +127,10 @@ pub enum RemovalReason {
     Retired(String),
     /// The cloud lists it as failed or stopped.
     Broken(InstanceState),
+    /// The cloud announced that it will take it away.
+    Interrupted(InterruptionKind),
+    /// The cloud lists it no more, and still it answers.
+    Unlisted,
     Shutdown,
 }
 
@@ -154,6 +158,8 @@ impl fmt::Display for RemovalReason {
             Self::ConnectionLost => f.write_str("its connection was lost and did not come back"),
             Self::Retired(why) => write!(f, "retired after a job: {why}"),
             Self::Broken(state) => write!(f, "the cloud lists it as {}", state_name(*state)),
+            Self::Interrupted(kind) => write!(f, "the cloud announced its end: {kind}"),
+            Self::Unlisted => f.write_str("the cloud does not list it any more, though it answers"),
             Self::Shutdown => f.write_str("delete_instances_on_shutdown"),
         }
     }

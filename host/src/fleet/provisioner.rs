@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Invariants: the loop never waits for a call; one `update` at a time, each with its number; a snapshot judges only
-//! mutations that returned before it began; an instance is lost when two snapshots in a row do not list it.
+//! mutations that returned before it began; an instance is lost when two snapshots in a row do not list it and no
+//! connection to it is up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use tracing::debug;
 use super::backoff::Backoff;
 use super::group::{
     CallFailure, Group, IncreaseOutcome, IncreaseRequest, InstanceGroup, InstanceId, InstanceState,
-    Notice, Problem, ProblemKind, Removal, Snapshot,
+    InterruptionKind, Notice, Problem, ProblemKind, Removal, Snapshot,
 };
 use super::ready::{Machine, NotReady, Occupation, Preparation};
 
@@ -75,7 +76,7 @@ pub enum Report<M> {
     Opened(Group),
     /// A call that reads the group failed; `Surveyed` says that it works again.
     Unreadable(CallFailure),
-    Surveyed(Survey),
+    Surveyed(Box<Survey>),
     Increased {
         token: String,
         outcome: Result<IncreaseOutcome, CallFailure>,
@@ -116,6 +117,10 @@ pub struct Survey {
     pub generation: Option<String>,
     /// Instances whose generation differs from what it was, or that are new.
     pub generations: Vec<(InstanceId, String)>,
+    /// Instances whose end the cloud announces for the first time.
+    pub interrupted: Vec<(InstanceId, InterruptionKind)>,
+    /// Absent twice or more, although a connection to them is up.
+    pub unlisted: Vec<InstanceId>,
 }
 
 /// An update under way.
@@ -386,7 +391,9 @@ impl<P: Preparation> Provisioner<P> {
             generation,
             ..
         } = snapshot;
-        let change = self.census.compare(instances, reading.number);
+        let slots = self.rhythm.slots;
+        let answers = |machine: &P::Machine| (0..slots).any(|slot| machine.slot_is_up(slot));
+        let change = self.census.compare(instances, reading.number, answers);
         for machine in change.ended {
             close(machine);
         }
@@ -398,7 +405,7 @@ impl<P: Preparation> Provisioner<P> {
             self.rhythm.update_interval
         };
         self.read_at = now + soon;
-        Some(Report::Surveyed(Survey {
+        Some(Report::Surveyed(Box::new(Survey {
             number: reading.number,
             target,
             max_size,
@@ -410,7 +417,9 @@ impl<P: Preparation> Provisioner<P> {
             appeared: change.appeared,
             generation,
             generations: change.generations,
-        }))
+            interrupted: change.interrupted,
+            unlisted: change.unlisted,
+        })))
     }
 
     fn removed(

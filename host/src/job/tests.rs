@@ -137,6 +137,7 @@ fn autoscaler() -> Autoscaler {
             limit: None,
             burst: 1,
         },
+        reservation_throttling: true,
         delete_instances_on_shutdown: false,
         log_internal_ip: false,
         log_external_ip: false,

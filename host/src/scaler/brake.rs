@@ -5,7 +5,11 @@
 //! | unauthenticated, forbidden | stop until a grant changes, or for long | refused: GitLab is not asked |
 //! | throttled | wait as long as the cloud says | go on |
 //! | quota, out-of-capacity | wait longer each time | go on |
+//! | out-of-capacity in a pool that was not avoided yet | wait a second, then avoid it | go on |
 //! | anything else | wait, doubling, up to a minute | go on |
+//!
+//! However long that is, whoever waits for a slot sees more than one try: no wait of our own is longer than a quarter of
+//! what a job is ready to wait.
 
 use std::time::{Duration, Instant};
 
@@ -23,23 +27,26 @@ pub struct Brake {
     /// Why nothing works until the operator acts.
     refusing: Option<String>,
     last: Option<String>,
+    /// The longest wait of our own.
+    longest: Duration,
     shortage: Backoff,
     other: Backoff,
 }
 
-impl Default for Brake {
-    fn default() -> Self {
+impl Brake {
+    /// For jobs that wait as long as `patience`.
+    pub fn new(patience: Duration) -> Self {
+        let longest = LONG.min(patience / 4).max(SECOND);
         Self {
             until: None,
             refusing: None,
             last: None,
-            shortage: Backoff::new(10 * SECOND, LONG),
-            other: Backoff::new(SECOND, 60 * SECOND),
+            longest,
+            shortage: Backoff::new(longest.min(10 * SECOND), longest),
+            other: Backoff::new(SECOND, longest.min(60 * SECOND)),
         }
     }
-}
 
-impl Brake {
     /// Whether increases must wait at `now`.
     pub fn holds(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
@@ -62,7 +69,7 @@ impl Brake {
     pub fn refused(&mut self, problem: &Problem, now: Instant) {
         let kind = problem.kind;
         let own = match kind {
-            ProblemKind::Unauthenticated | ProblemKind::Forbidden => LONG,
+            ProblemKind::Unauthenticated | ProblemKind::Forbidden => self.longest,
             ProblemKind::Quota | ProblemKind::OutOfCapacity => self.shortage.failed(),
             _ => self.other.failed(),
         };
@@ -70,6 +77,12 @@ impl Brake {
         self.until = Some(now + wait);
         self.last = Some(problem.to_string());
         self.refusing = needs_the_operator(kind).then(|| problem.to_string());
+    }
+
+    /// One pool has nothing to give; others were not tried without it yet.
+    pub fn refused_in_a_pool(&mut self, problem: &Problem, now: Instant) {
+        self.until = self.until.max(Some(now + SECOND));
+        self.last = Some(problem.to_string());
     }
 
     pub fn failed(&mut self, failure: &CallFailure, now: Instant) {
@@ -82,8 +95,13 @@ impl Brake {
         }
     }
 
-    pub fn succeeded(&mut self) {
-        *self = Self::default();
+    /// Answers the problem that this ends.
+    pub fn succeeded(&mut self) -> Option<String> {
+        self.until = None;
+        self.refusing = None;
+        self.shortage.succeeded();
+        self.other.succeeded();
+        self.last.take()
     }
 
     /// What was granted changed: whatever an operator had to mend may be mended.
@@ -103,6 +121,8 @@ pub fn needs_the_operator(kind: ProblemKind) -> bool {
 mod tests {
     use super::*;
 
+    const HOUR: Duration = Duration::from_secs(3600);
+
     fn problem(kind: ProblemKind, retry_after: Option<Duration>) -> Problem {
         Problem {
             kind,
@@ -115,7 +135,7 @@ mod tests {
 
     #[test]
     fn credentials_stop_everything_until_a_grant_changes() {
-        let (mut brake, now) = (Brake::default(), Instant::now());
+        let (mut brake, now) = (Brake::new(HOUR), Instant::now());
         brake.refused(&problem(ProblemKind::Unauthenticated, None), now);
         assert!(brake.holds(now + 299 * SECOND));
         assert_eq!(brake.refusing(), Some("unauthenticated: no"));
@@ -126,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_throttled_call_waits_as_told() {
-        let (mut brake, now) = (Brake::default(), Instant::now());
+        let (mut brake, now) = (Brake::new(HOUR), Instant::now());
         brake.refused(&problem(ProblemKind::Throttled, Some(7 * SECOND)), now);
         assert_eq!(brake.until(), Some(now + 7 * SECOND));
         assert_eq!(brake.refusing(), None);
@@ -134,7 +154,7 @@ mod tests {
 
     #[test]
     fn shortage_waits_longer_each_time_and_gitlab_is_still_asked() {
-        let (mut brake, now) = (Brake::default(), Instant::now());
+        let (mut brake, now) = (Brake::new(HOUR), Instant::now());
         for wait in [10, 20, 40, 80, 160, 300, 300] {
             brake.refused(&problem(ProblemKind::OutOfCapacity, None), now);
             assert_eq!(brake.until(), Some(now + wait * SECOND));
@@ -143,10 +163,35 @@ mod tests {
     }
 
     #[test]
+    fn a_success_ends_the_last_problem_and_names_it_once() {
+        let (mut brake, now) = (Brake::new(HOUR), Instant::now());
+        assert_eq!(brake.succeeded(), None);
+        brake.failed(&CallFailure::OutcomeUnknown("no answer".into()), now);
+        brake.failed(&CallFailure::NotCalled("refused".into()), now);
+        assert_eq!(brake.succeeded().as_deref(), Some("refused"));
+        assert!(!brake.holds(now));
+        assert_eq!(brake.succeeded(), None);
+    }
+
+    #[test]
     fn a_grant_does_not_end_a_shortage() {
-        let (mut brake, now) = (Brake::default(), Instant::now());
+        let (mut brake, now) = (Brake::new(HOUR), Instant::now());
         brake.refused(&problem(ProblemKind::Quota, None), now);
         brake.granted();
         assert!(brake.holds(now));
+    }
+    #[test]
+    fn who_waits_for_little_is_not_kept_waiting_by_one_long_wait() {
+        let (mut brake, now) = (Brake::new(40 * SECOND), Instant::now());
+        for kind in [
+            ProblemKind::Forbidden,
+            ProblemKind::Quota,
+            ProblemKind::Other,
+        ] {
+            for _ in 0..9 {
+                brake.refused(&problem(kind, None), now);
+            }
+            assert_eq!(brake.until(), Some(now + 10 * SECOND));
+        }
     }
 }

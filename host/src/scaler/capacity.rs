@@ -10,7 +10,8 @@
 //! The supply is every slot that will take a job: of ready, preparing and listed instances and of those asked for but
 //! not listed yet. Instances that are to go leave the supply at once and count against `max_instances` until they are
 //! gone. Reservations never ask for instances, because no job stands behind them yet (long polling would scale out for
-//! ever); where GitLab is only asked when capacity is ready (preemptive mode) they keep it from being removed.
+//! ever); where GitLab is only asked when capacity is ready (preemptive mode) they keep it from being removed. Polls that
+//! take turns would keep all of it for ever, so they leave alone what is to go (`reservation_throttling`).
 
 use std::fmt;
 use std::time::Instant;
@@ -226,12 +227,43 @@ pub enum Refusal {
     /// No slot is ready, and no more can be made.
     #[error("no slot is free and max_instances leaves no room for more")]
     NothingPossible,
+    /// Every slot that is not promised is on an instance that is to go.
+    #[error(
+        "the free slots are on an instance that was idle for longer than idle_time and is to go"
+    )]
+    MakingRoom,
 }
 
-/// Whether `ledger` may promise one more slot.
-pub fn may_reserve(policy: &Policy, ledger: &Ledger, max: Option<u32>) -> Result<(), Refusal> {
-    if ledger.unpromised() > 0 {
+/// Slots of the instance that would go if no request to GitLab held it. What polls hold now is free when they end.
+pub fn leaving(policy: &Policy, ledger: &Ledger, now: Instant) -> u32 {
+    let counts = ledger.counts();
+    if !policy.preemptive_mode || ledger.waiting() > 0 {
+        return 0;
+    }
+    let surplus = counts
+        .available
+        .saturating_sub(idle_target(policy, counts.in_use));
+    let oldest = ledger.idle_oldest_first().next();
+    oldest
+        .filter(|(since, _)| *since + policy.idle_time <= now)
+        .map(|(_, id)| ledger.slots_offered(id))
+        .filter(|slots| *slots <= surplus)
+        .unwrap_or(0)
+}
+
+/// Whether `ledger` may promise one more slot beside `spared` ones.
+pub fn may_reserve(
+    policy: &Policy,
+    ledger: &Ledger,
+    max: Option<u32>,
+    spared: u32,
+) -> Result<(), Refusal> {
+    let free = ledger.unpromised();
+    if free > spared {
         return Ok(());
+    }
+    if free > 0 {
+        return Err(Refusal::MakingRoom);
     }
     if policy.preemptive_mode {
         return Err(Refusal::NothingAvailable);

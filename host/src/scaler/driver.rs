@@ -23,6 +23,7 @@ use super::brake::Brake;
 use super::capacity::{self, Decision};
 use super::handle::{Acquisition, Ask, Return, Scaler};
 use super::ledger::{Ledger, ReservationId, Shape};
+use super::pools::Pools;
 use super::record::Record;
 use super::schedule::{BadSchedule, Schedule};
 use super::status::{AcquireFailure, FleetEvent, Instances, Status};
@@ -94,6 +95,7 @@ struct Driver<P: Preparation> {
     /// Problems of reading the group and of letting it grow: each is ended by a success of its own kind.
     reading: Brake,
     growing: Brake,
+    pools: Pools,
     opened: Option<Group>,
     notices: Notices,
     surveyed: bool,
@@ -176,6 +178,7 @@ impl<P: Preparation> Scaler<P> {
             report,
         );
         let now = tokio::time::Instant::now().into_std();
+        let patience = autoscaler.instance_acquire_timeout;
         let driver = Driver {
             ledger: Ledger::new(Shape {
                 capacity_per_instance: autoscaler.capacity_per_instance.max(1),
@@ -188,8 +191,9 @@ impl<P: Preparation> Scaler<P> {
             adopt: options.adopt,
             left: Some(Record::default()),
             schedule,
-            reading: Brake::default(),
-            growing: Brake::default(),
+            reading: Brake::new(patience),
+            growing: Brake::new(patience),
+            pools: Pools::default(),
             opened: None,
             notices: Notices::default(),
             surveyed: false,
@@ -352,7 +356,7 @@ impl<P: Preparation> Driver<P> {
         self.order(Order::Increase(IncreaseRequest {
             token,
             count,
-            avoid_pools: Vec::new(),
+            avoid_pools: self.pools.avoided(now),
         }));
         count
     }

@@ -6,6 +6,7 @@ pub mod capacity;
 pub mod driver;
 pub mod handle;
 pub mod ledger;
+mod pools;
 pub mod record;
 pub mod schedule;
 pub mod status;

@@ -76,6 +76,7 @@ impl Verdict {
             Self::Refuse(why) => match why {
                 NoCapacity::Full(Refusal::NothingAvailable) => "nothing_available",
                 NoCapacity::Full(Refusal::NothingPossible) => "nothing_possible",
+                NoCapacity::Full(Refusal::MakingRoom) => "making_room",
                 NoCapacity::NotOpened => "group_not_read",
                 NoCapacity::Problem(_) => "problem",
                 NoCapacity::ShuttingDown => "shutting_down",
@@ -123,6 +124,8 @@ fn removal_code(reason: &RemovalReason) -> &'static str {
         RemovalReason::Outdated => "outdated",
         RemovalReason::Retired(_) => "retired",
         RemovalReason::Broken(_) => "broken",
+        RemovalReason::Interrupted(_) => "interrupted",
+        RemovalReason::Unlisted => "unlisted",
         RemovalReason::Shutdown => "shutdown",
     }
 }

@@ -150,7 +150,7 @@ fn open_names_the_group_and_says_nothing_where_all_is_well() {
 }
 
 #[test]
-fn open_says_what_will_hurt() {
+fn complaint_12_open_says_which_settings_of_the_group_will_hurt() {
     let (script, aws) = aws();
     script.answer(
         200,

@@ -35,13 +35,6 @@ fn read(table: &mut Table<'_>) -> Option<Autoscaler> {
     refuse_isolation(table);
     let max_instances = Some(table.count("max_instances")).filter(|max| *max > 0);
     let connector = connector(table.table("connector_config"));
-    // Reservations are always throttled here; only the written `true` says the same.
-    if table.boolean("reservation_throttling") == Some(false) {
-        table.warn(
-            "reservation_throttling",
-            "cannot be switched off; reservations stay throttled",
-        );
-    }
     Some(Autoscaler {
         plugin_config: table.json("plugin_config"),
         capacity_per_instance: table.count("capacity_per_instance").max(1),
@@ -64,6 +57,7 @@ fn read(table: &mut Table<'_>) -> Option<Autoscaler> {
         shutdown_deletion_retries: positive_or(table.count("shutdown_deletion_retries"), 3),
         failure_threshold: positive_or(table.count("failure_threshold"), 3),
         scale_throttle: throttle(table.table("scale_throttle"), max_instances),
+        reservation_throttling: table.boolean("reservation_throttling").unwrap_or(true),
         delete_instances_on_shutdown: table.is_true("delete_instances_on_shutdown"),
         log_internal_ip: table.is_true("log_internal_ip"),
         log_external_ip: table.is_true("log_external_ip"),

@@ -110,6 +110,7 @@ fn what_gitlab_runner_registered_has_no_problem() {
         scaler.plugin_config,
         serde_json::json!({"name": "group", "zones": ["a", "b"], "ratio": 1.5, "nested": {"deep": true}})
     );
+    assert!(!scaler.reservation_throttling, "written");
     assert!(!scaler.policies[0].preemptive_mode, "idle_count is 0");
     assert!(!scaler.policies[1].preemptive_mode, "written");
     assert!((scaler.policies[1].scale_factor - 2.0).abs() < f64::EPSILON);
@@ -151,6 +152,7 @@ fn defaults_are_those_of_gitlab_runner() {
     assert_eq!(runner.docker.allowed_pull_policies, [PullPolicy::Always]);
     assert!(!runner.docker.privileged);
     let scaler = &runner.autoscaler;
+    assert!(scaler.reservation_throttling);
     assert_eq!(scaler.plugin_config, serde_json::json!({}));
     assert_eq!(
         (

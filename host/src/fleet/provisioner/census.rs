@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::fleet::group::{CallFailure, InstanceId, InstanceRef, InstanceState, Listed, Removal};
+use crate::fleet::group::{
+    CallFailure, InstanceId, InstanceRef, InstanceState, InterruptionKind, Listed, Removal,
+};
 use crate::fleet::instance::state_name;
 
 /// Snapshots in a row that must miss an instance before it counts as lost: one may be a hiccup of the cloud's lists.
@@ -30,6 +32,7 @@ struct Task {
 pub(super) struct Seen<M> {
     state: InstanceState,
     generation: Option<String>,
+    interrupted: bool,
     memo: watch::Sender<String>,
     last_listed: u64,
     misses: u32,
@@ -46,6 +49,7 @@ impl<M> Seen<M> {
         Self {
             state: listed.state,
             generation: None,
+            interrupted: false,
             memo: watch::Sender::new(listed.memo.clone()),
             last_listed: number,
             misses: 0,
@@ -133,6 +137,9 @@ pub(super) struct Change<M> {
     pub(super) changed: Vec<(InstanceId, InstanceState)>,
     pub(super) appeared: Vec<(InstanceId, InstanceState)>,
     pub(super) generations: Vec<(InstanceId, String)>,
+    pub(super) interrupted: Vec<(InstanceId, InterruptionKind)>,
+    /// Absent as often as would make them lost, while a connection to them is up.
+    pub(super) unlisted: Vec<InstanceId>,
     pub(super) ended: Vec<(Arc<M>, String)>,
 }
 
@@ -176,14 +183,21 @@ impl<M> Census<M> {
         self.unsettled || self.tasks(Work::Remove).next().is_some()
     }
 
-    /// Takes a snapshot in.
-    pub(super) fn compare(&mut self, listed: Vec<Listed>, number: u64) -> Change<M> {
+    /// Takes a snapshot in. What `answers` is not lost by not being listed: its own connection says more about it.
+    pub(super) fn compare(
+        &mut self,
+        listed: Vec<Listed>,
+        number: u64,
+        answers: impl Fn(&M) -> bool,
+    ) -> Change<M> {
         let mut change = Change {
             lost: Vec::new(),
             missing: Vec::new(),
             changed: Vec::new(),
             appeared: Vec::new(),
             generations: Vec::new(),
+            interrupted: Vec::new(),
+            unlisted: Vec::new(),
             ended: Vec::new(),
         };
         self.unsettled = false;
@@ -195,11 +209,13 @@ impl<M> Census<M> {
                     change.appeared.push((one.id.clone(), one.state));
                     let mut seen = Seen::new(&one, number);
                     change.note_generation(&one, &mut seen);
+                    change.note_interruption(&one, &mut seen);
                     self.seen.insert(one.id, seen);
                 }
                 Some(seen) => {
                     seen.last_listed = number;
                     change.note_generation(&one, seen);
+                    change.note_interruption(&one, seen);
                     if std::mem::take(&mut seen.misses) > 0 {
                         change.missing.push((one.id.clone(), false));
                     }
@@ -219,7 +235,10 @@ impl<M> Census<M> {
             if seen.last_listed != number && seen.is_judged_by(number) {
                 seen.misses += 1;
                 self.unsettled = true;
-                if seen.misses >= MISSES_TO_BE_LOST {
+                let connected = seen.machine.as_deref().is_some_and(&answers);
+                if seen.misses >= MISSES_TO_BE_LOST && connected {
+                    change.unlisted.push(id.clone());
+                } else if seen.misses >= MISSES_TO_BE_LOST {
                     let why = "the cloud does not list the instance any more".to_owned();
                     change.ended.extend(seen.machine.take().map(|m| (m, why)));
                     change.lost.push(id.clone());
@@ -368,6 +387,16 @@ impl<M> Change<M> {
             seen.generation = Some(generation.clone());
             self.generations
                 .push((listed.id.clone(), generation.clone()));
+        }
+    }
+
+    /// Told once: the cloud that takes its word back leaves an instance that is going all the same.
+    fn note_interruption(&mut self, listed: &Listed, seen: &mut Seen<M>) {
+        if let Some(interruption) = &listed.interruption
+            && !std::mem::replace(&mut seen.interrupted, true)
+        {
+            self.interrupted
+                .push((listed.id.clone(), interruption.kind));
         }
     }
 

@@ -327,7 +327,7 @@ async fn waiting_is_not_counted_as_processor_time() {
 }
 
 #[tokio::test]
-async fn a_trap_costs_one_call_and_the_instance_is_rebuilt_with_init() {
+async fn complaint_23_a_trap_costs_one_call_and_the_plugin_is_started_again() {
     let house = House::new();
     let second = "(if (i32.eq (global.get $calls) (i32.const 2)) (then unreachable))";
     let bytes = provider(&[("update", second)]);

@@ -267,22 +267,22 @@ fn a_reservation_is_refused_by_what_the_mode_asks_for() {
     let mut ledger = ledger(1, 1);
     let (eager, lazy) = (policy(1, MINUTE), policy(0, MINUTE));
     assert_eq!(
-        may_reserve(&eager, &ledger, Some(2)),
+        may_reserve(&eager, &ledger, Some(2), 0),
         Err(Refusal::NothingAvailable)
     );
-    assert_eq!(may_reserve(&lazy, &ledger, Some(2)), Ok(()));
+    assert_eq!(may_reserve(&lazy, &ledger, Some(2), 0), Ok(()));
     ledger.reserve();
     ledger.reserve();
     assert_eq!(
-        may_reserve(&lazy, &ledger, Some(2)),
+        may_reserve(&lazy, &ledger, Some(2), 0),
         Err(Refusal::NothingPossible)
     );
     grow(&mut ledger, 0, 1, now);
     assert_eq!(
-        may_reserve(&eager, &ledger, None),
+        may_reserve(&eager, &ledger, None, 0),
         Err(Refusal::NothingAvailable)
     );
-    assert_eq!(may_reserve(&lazy, &ledger, None), Ok(()));
+    assert_eq!(may_reserve(&lazy, &ledger, None, 0), Ok(()));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use super::{Driver, Preparation};
 use crate::config::usable::Autoscaler;
 use crate::fleet::provisioner::{Order, Rhythm};
+use crate::scaler::brake::Brake;
 use crate::scaler::schedule::{BadSchedule, Schedule};
 use crate::scaler::throttle::Throttle;
 
@@ -31,6 +32,9 @@ impl<P: Preparation> Driver<P> {
         self.schedule = Schedule::new(&autoscaler.policies, &TimeZone::system())?;
         if autoscaler.scale_throttle != self.autoscaler.scale_throttle {
             self.throttle = Throttle::new(autoscaler.scale_throttle, now);
+        }
+        if autoscaler.instance_acquire_timeout != self.autoscaler.instance_acquire_timeout {
+            self.growing = Brake::new(autoscaler.instance_acquire_timeout);
         }
         self.ledger.set_max_use_count(autoscaler.max_use_count, now);
         self.order(Order::Rhythm(rhythm(&autoscaler)));

@@ -60,7 +60,16 @@ impl<P: Preparation> Driver<P> {
             });
         }
         let policy = self.schedule.at(Timestamp::now());
-        Ok(capacity::may_reserve(policy, &self.ledger, self.max())?)
+        let spared = match self.autoscaler.reservation_throttling {
+            true => capacity::leaving(policy, &self.ledger, now),
+            false => 0,
+        };
+        Ok(capacity::may_reserve(
+            policy,
+            &self.ledger,
+            self.max(),
+            spared,
+        )?)
     }
 
     pub(super) fn take_back(&mut self, returned: Return, now: Instant) {

@@ -12,7 +12,7 @@ use crate::fleet::group::{
 use crate::fleet::instance::{Cause, Phase, RemovalReason, state_name};
 use crate::fleet::provisioner::{Order, Report, Survey};
 use crate::scaler::brake::needs_the_operator;
-use crate::scaler::ledger::AcquisitionId;
+use crate::scaler::ledger::{AcquisitionId, Entry};
 use crate::scaler::record::Record;
 use crate::scaler::status::FleetEvent;
 
@@ -28,7 +28,7 @@ impl<P: Preparation> Driver<P> {
                     warn!(problem = %failure, "instance group could not be read");
                 }
             }
-            Report::Surveyed(survey) => self.survey(survey, now),
+            Report::Surveyed(survey) => self.survey(*survey, now),
             Report::Increased {
                 token,
                 outcome,
@@ -122,7 +122,10 @@ impl<P: Preparation> Driver<P> {
                 } else {
                     self.ledger.answered(token, 0);
                 }
-                self.growing.failed(&failure, now);
+                match &failure {
+                    CallFailure::Refused(problem) => self.growth_refused(problem, now),
+                    _ => self.growing.failed(&failure, now),
+                }
                 return;
             }
         };
@@ -135,7 +138,7 @@ impl<P: Preparation> Driver<P> {
         for problem in &outcome.problems {
             warn!(%problem, accepted = count, "instances were refused");
             self.request_refused(problem);
-            self.growing.refused(problem, now);
+            self.growth_refused(problem, now);
         }
         if count == 0 && outcome.problems.is_empty() {
             let silent = Problem {
@@ -148,6 +151,17 @@ impl<P: Preparation> Driver<P> {
             warn!(problem = %silent, "instances were refused");
             self.request_refused(&silent);
             self.growing.refused(&silent, now);
+        }
+    }
+
+    /// What one pool lacks another may have: the next request avoids it, and waits only where that was tried.
+    fn growth_refused(&mut self, problem: &Problem, now: Instant) {
+        let pool = problem.subject.as_deref();
+        match pool.filter(|_| problem.kind == ProblemKind::OutOfCapacity) {
+            Some(pool) if self.pools.exhausted(pool, now) => {
+                self.growing.refused_in_a_pool(problem, now);
+            }
+            _ => self.growing.refused(problem, now),
         }
     }
 
@@ -186,7 +200,9 @@ impl<P: Preparation> Driver<P> {
     /// What went leaves first, so that what the group put in its place counts as requested.
     fn survey(&mut self, survey: Survey, now: Instant) {
         self.called("update");
-        self.reading.succeeded();
+        if let Some(problem) = self.reading.succeeded() {
+            info!(%problem, "instance group is read again");
+        }
         self.unwritten = true;
         self.max_size = survey.max_size;
         self.ledger.note_target(survey.target);
@@ -219,6 +235,14 @@ impl<P: Preparation> Driver<P> {
         for (id, generation) in survey.generations {
             self.ledger.set_instance_generation(&id, generation);
         }
+        for (id, kind) in survey.interrupted {
+            warn!(instance = %id, %kind, "the cloud announced the end of an instance; it gets no further job");
+            let reason = RemovalReason::Interrupted(kind);
+            self.ledger.doom(&id, reason, now);
+        }
+        for id in survey.unlisted {
+            self.unlisted(&id, now);
+        }
         if !self.surveyed {
             self.surveyed = true;
             self.ledger.started(survey.target);
@@ -243,6 +267,19 @@ impl<P: Preparation> Driver<P> {
                 "the group's target is not what was asked for; it is corrected"
             );
         }
+    }
+
+    /// It stands and has its place in the group, whatever the list says: nothing comes instead of it.
+    fn unlisted(&mut self, id: &InstanceId, now: Instant) {
+        if self.ledger.entry(id).is_none_or(Entry::is_doomed) {
+            return;
+        }
+        warn!(
+            instance = %id,
+            "the cloud does not list an instance any more that still answers; its jobs go on, and it gets no further one"
+        );
+        self.ledger.set_missing(id, false);
+        self.ledger.doom(id, RemovalReason::Unlisted, now);
     }
 
     fn appeared(

@@ -179,11 +179,6 @@ fn every_problem_of_an_entry_says_what_and_what_next() {
             false,
         ),
         (
-            "autoscaler: reservation_throttling = false",
-            "autoscaler.reservation_throttling: cannot be switched off; reservations stay throttled",
-            true,
-        ),
-        (
             "autoscaler: max_instances = 99999999999999999999",
             "autoscaler.max_instances: the number is too large; write one below 9223372036854775808",
             false,

@@ -183,7 +183,14 @@ impl Model {
         let max = Some(self.conditions.max);
         match step {
             Step::Reserve => {
-                if may_reserve(&self.policy, &self.ledger, max).is_ok() {
+                if may_reserve(
+                    &self.policy,
+                    &self.ledger,
+                    max,
+                    leaving(&self.policy, &self.ledger, now),
+                )
+                .is_ok()
+                {
                     self.reserved.push(self.ledger.reserve());
                 }
             }

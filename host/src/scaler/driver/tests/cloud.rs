@@ -1,6 +1,6 @@
 //! A made-up group, preparation and machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -9,7 +9,8 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::fleet::group::{
-    Connection, IncreaseOutcome, InstanceRef, InstanceState, Listed, Removal, Snapshot,
+    Connection, IncreaseOutcome, InstanceRef, InstanceState, Interruption, InterruptionKind,
+    Listed, Removal, Snapshot,
 };
 use crate::fleet::ready::{Authorise, NotReady, Occupation};
 
@@ -22,9 +23,20 @@ pub(super) struct Cloud {
     pub(super) most: usize,
     pub(super) decreased: Vec<InstanceId>,
     pub(super) increases: Vec<u32>,
+    /// When each was asked for, and what it was to avoid.
+    pub(super) asked: Vec<(tokio::time::Instant, Vec<String>)>,
     /// Answers the next calls get instead.
     pub(super) open_fails: Option<Problem>,
     pub(super) increase_fails: Vec<CallFailure>,
+    /// What every increase is refused with, for as long as it stands here.
+    pub(super) refuses: Option<Problem>,
+    /// Where instances come from, the first that is not avoided; and which of these have none.
+    pub(super) pools: Vec<&'static str>,
+    pub(super) exhausted: BTreeSet<&'static str>,
+    /// Instances that stand and are not listed.
+    pub(super) hidden: BTreeSet<InstanceId>,
+    /// Whose end is announced.
+    pub(super) interrupted: BTreeMap<InstanceId, InterruptionKind>,
     /// Whether a failing increase takes effect all the same.
     pub(super) acts_anyway: bool,
     /// New instances are listed as creating and stay so.
@@ -62,6 +74,21 @@ impl Cloud {
         }
         self.most = self.most.max(self.instances.len());
     }
+
+    /// What stands in the way of `request`, if anything.
+    fn refusal(&self, request: &IncreaseRequest) -> Option<Problem> {
+        let avoided = |pool: &&&str| !request.avoid_pools.iter().any(|avoided| avoided == **pool);
+        let pool = self.pools.iter().find(avoided).or(self.pools.first());
+        let exhausted = pool.filter(|pool| self.exhausted.contains(*pool));
+        let no_capacity = exhausted.map(|pool| Problem {
+            kind: ProblemKind::OutOfCapacity,
+            message: "there is none left".into(),
+            subject: Some((*pool).into()),
+            code: None,
+            retry_after: None,
+        });
+        self.refuses.clone().or(no_capacity)
+    }
 }
 
 impl FakeGroup {
@@ -97,13 +124,17 @@ impl InstanceGroup for FakeGroup {
             created_at: None,
             pool: None,
             generation: cloud.made_from.get(id).cloned(),
-            interruption: None,
+            interruption: cloud.interrupted.get(id).map(|kind| Interruption {
+                kind: *kind,
+                at: None,
+            }),
             reason: None,
             request: None,
             memo: String::new(),
             extras: Vec::new(),
         };
-        let instances = cloud.instances.iter().map(listed).collect();
+        let shown = |(id, _): &(&InstanceId, &InstanceState)| !cloud.hidden.contains(*id);
+        let instances = cloud.instances.iter().filter(shown).map(listed).collect();
         // What was terminating is gone the next time.
         cloud
             .instances
@@ -122,6 +153,14 @@ impl InstanceGroup for FakeGroup {
         sleep(SECOND / 2).await;
         let mut cloud = self.cloud();
         cloud.increases.push(request.count);
+        let (now, avoided) = (tokio::time::Instant::now(), request.avoid_pools.clone());
+        cloud.asked.push((now, avoided));
+        if let Some(problem) = cloud.refusal(&request) {
+            return Ok(IncreaseOutcome {
+                problems: vec![problem],
+                ..Default::default()
+            });
+        }
         let failure = cloud.increase_fails.pop();
         if failure.is_none() || cloud.acts_anyway {
             cloud.target += request.count;

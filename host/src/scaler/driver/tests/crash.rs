@@ -100,7 +100,7 @@ async fn killed_after(life: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kill_at_any_moment_leaks_no_instance_and_uses_none_too_often() {
+async fn complaint_6_a_kill_at_any_moment_leaks_no_instance_and_uses_none_too_often() {
     // Calls take tenths of a second and preparation three: 400 moments meet every step of it.
     for moment in 0..400 {
         let life = Duration::from_millis(moment * 97);

@@ -41,7 +41,7 @@ async fn an_idle_instance_is_asked_every_five_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_instance_is_replaced_after_failure_threshold_and_costs_no_job() {
+async fn complaint_13_a_dead_instance_is_found_before_its_job_and_costs_none() {
     let mut configured = autoscaler(1, 2);
     configured.failure_threshold = 2;
     let house = house(configured);
