@@ -97,6 +97,13 @@ impl Lab {
         self.run.dir.join("manager")
     }
 
+    /// How often GitLab was asked for this path, by whomever.
+    pub fn asked(&self, path: &str) -> usize {
+        let entries = self.journal.entries();
+        let is_it = |fact: &Fact| matches!(fact, Fact::Asked { path: asked, .. } if asked == path);
+        entries.iter().filter(|entry| is_it(&entry.fact)).count()
+    }
+
     /// Actions the cloud was asked for, with parameters and status, in order.
     pub fn cloud_requests(&self, action: &str) -> Vec<(serde_json::Value, u16)> {
         let entries = self.journal.entries().into_iter();

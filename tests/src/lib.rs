@@ -12,6 +12,7 @@
 
 pub mod cloud;
 pub mod coordinator;
+pub mod detour;
 pub mod figures;
 pub mod installation;
 pub mod instances;
@@ -23,6 +24,7 @@ mod run;
 
 pub use coordinator::job::Job;
 pub use coordinator::{Coordinator, JobId};
+pub use detour::{Detour, Way};
 pub use installation::Installation;
 pub use journal::{Fact, Journal};
 pub use lab::Lab;

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 
 use crate::cloud::Access;
 use crate::coordinator::Coordinator;
+use crate::detour::Detour;
 use crate::installation::Installation;
 use crate::journal::{Fact, Journal};
 use crate::line::Line;
@@ -66,6 +67,19 @@ impl Configuration {
 
     pub fn max_instances(self, count: u32) -> Self {
         self.replace("max_instances = 10", &format!("max_instances = {count}"))
+    }
+
+    /// A key of `[runners.autoscaler]`.
+    pub fn autoscaler(self, line: &str) -> Self {
+        self.replace("    plugin = ", &format!("    {line}\n    plugin = "))
+    }
+
+    /// The cloud is reached, and may be reached, by another way only.
+    pub fn through(mut self, detour: &Detour) -> Self {
+        for file in [&mut self.plugins, &mut self.aws_config] {
+            *file = file.replace(&detour.around, &detour.endpoint);
+        }
+        self
     }
 
     /// A key above all tables.

@@ -1,14 +1,10 @@
 //! What goes wrong in the cloud: refused secrets, denied hosts, instances that end under a job.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fleetling_lab::coordinator::{JobRecord, JobState};
-use fleetling_lab::{Fact, Job, JobId, Lab};
-use tokio::net::{TcpListener, TcpStream};
+use fleetling_lab::{Detour, Fact, Job, JobId, Lab};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -69,34 +65,16 @@ async fn a_wrong_secret_is_named_and_a_corrected_file_heals_without_a_restart() 
     lab.was_correct()
 }
 
-/// Another address of the cloud, which counts who connects before it lets anybody through.
-async fn other_endpoint(lab: &Lab) -> Result<(String, Arc<AtomicUsize>)> {
-    let cloud: SocketAddr = lab.cloud.access.endpoint.replace("http://", "").parse()?;
-    let listener = TcpListener::bind(SocketAddr::new(cloud.ip(), 0)).await?;
-    let endpoint = format!("http://{}", listener.local_addr()?);
-    let connections = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&connections);
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            counted.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(async move {
-                let mut cloud = TcpStream::connect(cloud).await?;
-                tokio::io::copy_bidirectional(&mut client, &mut cloud).await
-            });
-        }
-    });
-    Ok((endpoint, connections))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_was_not_granted_is_never_reached_until_the_named_line_is_added() -> Result<()>
 {
     let lab = Lab::start().await?;
-    let (endpoint, connections) = other_endpoint(&lab).await?;
+    let detour = Detour::to(&lab.cloud).await?;
+    let endpoint = &detour.endpoint;
     let mut denied = lab.configuration().idle_count(1).max_instances(2);
     denied.aws_config = denied
         .aws_config
-        .replace(&lab.cloud.access.endpoint, &endpoint);
+        .replace(&lab.cloud.access.endpoint, endpoint);
     denied.plugins = "[aws]\nplaintext = true\n".to_owned();
     let mut manager = lab.start_manager(&denied)?;
     let id = waiting_job(&lab);
@@ -110,7 +88,7 @@ async fn a_host_that_was_not_granted_is_never_reached_until_the_named_line_is_ad
     let (line, _) = line.split_once("` plugin=").with_context(|| said.clone())?;
     ensure!(line == format!("http = [\"{endpoint}\"]"), "{line:?}");
     no_job_is_asked_for(&lab).await?;
-    let reached = connections.load(Ordering::SeqCst);
+    let reached = detour.connections();
     ensure!(
         reached == 0,
         "{reached} connections were made without a grant"
@@ -118,10 +96,7 @@ async fn a_host_that_was_not_granted_is_never_reached_until_the_named_line_is_ad
 
     std::fs::write(&file, format!("{}{line}\n", denied.plugins))?;
     succeeds(&lab, id).await?;
-    ensure!(
-        connections.load(Ordering::SeqCst) > 0,
-        "the cloud was reached elsewhere"
-    );
+    ensure!(detour.connections() > 0, "the cloud was reached elsewhere");
     ensure!(manager.is_running(), "it was another process that healed");
     lab.was_correct()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fleetling_lab::coordinator::{Endpoint, Fault, JobRecord, JobState};
-use fleetling_lab::{Fact, Job, JobId, Lab, Manager};
+use fleetling_lab::{Job, JobId, Lab, Manager};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const TICKS: usize = 30;
@@ -35,10 +35,7 @@ async fn cut(lab: &Lab, manager: &Manager, instance: &str) -> Result<()> {
 
 /// How often the script began, by its own word.
 fn begun(lab: &Lab, id: JobId) -> usize {
-    let path = format!("/script-began/{}", id.0);
-    let entries = lab.journal.entries();
-    let is_its = |fact: &Fact| matches!(fact, Fact::Asked { path: asked, .. } if *asked == path);
-    entries.iter().filter(|entry| is_its(&entry.fact)).count()
+    lab.asked(&format!("/script-began/{}", id.0))
 }
 
 /// What must hold whatever was cut.
