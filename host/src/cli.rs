@@ -1,5 +1,6 @@
 //! The command line: what can be asked of `fleetling`, and the help that says so.
 
+pub mod plugin;
 pub mod simulate;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use plugin::PluginCommand;
 pub use simulate::Simulate;
 
 /// A GitLab runner manager for autoscaled Docker instances.
@@ -200,12 +202,6 @@ pub enum AnswerFormat {
 pub enum ConfigCommand {
     /// Print every problem of the configuration; exit status 1 if there is one
     Lint,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum PluginCommand {
-    /// Print the plugins that were found, where, with which digest, and whether they would be loaded
-    List,
 }
 
 /// GitLab Runner's names; `panic` and `fatal` are read as `error`.

@@ -9,8 +9,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use fleetling::app::{self, Look, RunOptions};
 use fleetling::cli::{
-    self, AnswerFormat, Cli, Command, Common, ConfigCommand, LogFormat, LogLevel, PluginCommand,
-    WhyCommand,
+    self, AnswerFormat, Cli, Command, Common, ConfigCommand, LogFormat, LogLevel, WhyCommand,
 };
 use fleetling::config::{self, lint, places};
 use fleetling::observe::line::Format;
@@ -37,11 +36,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let loaded = load(&config_path(&common)?)?;
             start_logging(&common, &loaded.config)?;
             let known = runtime()?.block_on(app::verify(&loaded.config, verify.name.as_deref()))?;
-            Ok(if known {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
+            Ok(exit_code(known))
         }
         Command::List => {
             let loaded = load(&config_path(&common)?)?;
@@ -68,16 +63,16 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let path = config_path(&common)?;
             let (text, clean) = lint::lint(&path, &config::load(&path, variable));
             print(text.as_bytes())?;
-            Ok(if clean {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
+            Ok(exit_code(clean))
         }
-        Command::Plugin(PluginCommand::List) => {
-            let config = config_path(&common)?;
-            let listed = runtime()?.block_on(app::plugins(&common.plugin_dirs, &config))?;
-            print(listed.as_bytes())
+        Command::Plugin(command) => {
+            let places = app::Places {
+                plugin_dirs: &common.plugin_dirs,
+                config: &config_path(&common)?,
+            };
+            let answer = runtime()?.block_on(app::plugin(command, places))?;
+            print(answer.text.as_bytes())?;
+            Ok(exit_code(answer.is_good))
         }
         Command::Completion { shell } => print(&cli::completion(shell)),
     }
@@ -123,6 +118,14 @@ fn simulated(common: &Common, options: &cli::Simulate) -> anyhow::Result<String>
         configs.push(loaded.config);
     }
     app::simulate(options, &configs)
+}
+
+fn exit_code(is_good: bool) -> ExitCode {
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn look(format: AnswerFormat) -> Look {

@@ -1,16 +1,12 @@
-//! Commands that only look: which runners there are, whether GitLab knows them, which plugins are found.
+//! Commands that only look: which runners there are, whether GitLab knows them.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
 use tracing::{error, info};
 
-use super::places;
 use crate::config::usable::Config;
 use crate::coordinator::client::{Client, Settings, Verified};
 use crate::coordinator::identity::{SystemId, short_token};
-use crate::plugin::platform::PluginState;
-use crate::store::Store;
 use secrecy::ExposeSecret as _;
 
 /// One line a runner; of the token only what GitLab shows.
@@ -58,44 +54,4 @@ pub async fn verify(config: &Config, name: Option<&str>) -> anyhow::Result<bool>
         ),
         _ => Ok(all_known),
     }
-}
-
-/// One line a plugin that is found, with what it says of itself; below it, why it would not be loaded.
-///
-/// # Errors
-/// If `plugins.toml` cannot be used.
-pub async fn plugins(given: &[PathBuf], config: &Path) -> anyhow::Result<String> {
-    let platform = places::platform(given, config, Store::in_memory())?;
-    let mut out = String::new();
-    for entry in platform.list().await {
-        let state = match entry.state {
-            PluginState::Present => "present",
-            PluginState::Loaded => "loaded",
-            PluginState::Failed => "failed",
-        };
-        let digest = entry
-            .digest
-            .map_or_else(|| "-".to_owned(), |digest| digest.to_string());
-        let says = entry.description.map_or_else(
-            || "-".to_owned(),
-            |description| format!("{} {}", description.name, description.version),
-        );
-        // A plugin's own words: it must not write a line or a column of its making.
-        let says: String = says.chars().filter(|c| !c.is_control()).collect();
-        let _ = writeln!(
-            out,
-            "{}\t{state}\t{}\t{digest}\t{says}",
-            entry.name,
-            entry.path.display()
-        );
-        if let Some(problem) = entry.last_error {
-            let _ = writeln!(out, "  {}", problem.replace('\n', "\n  "));
-        }
-    }
-    if out.is_empty() {
-        out.push_str(
-            "no plugin was found; next: put a .wasm into a folder named with --plugin-dir\n",
-        );
-    }
-    Ok(out)
 }

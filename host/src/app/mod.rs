@@ -18,6 +18,7 @@ mod look;
 mod monitor;
 mod numbers;
 mod places;
+mod plugin;
 mod reload;
 mod run;
 mod runner;
@@ -26,6 +27,7 @@ mod simulate;
 mod teller;
 
 pub use explain::{Look, status, why};
-pub use look::{list, plugins, verify};
+pub use look::{list, verify};
+pub use plugin::{Answer, Places, plugin};
 pub use run::{RunOptions, run};
 pub use simulate::simulate;
