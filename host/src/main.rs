@@ -11,7 +11,7 @@ use fleetling::app::{self, Look, RunOptions};
 use fleetling::cli::{
     self, AnswerFormat, Cli, Command, Common, ConfigCommand, LogFormat, LogLevel, WhyCommand,
 };
-use fleetling::config::{self, lint, places};
+use fleetling::config::{self, places};
 use fleetling::observe::line::Format;
 use fleetling::observe::metrics::Metrics;
 use fleetling::observe::telemetry;
@@ -61,7 +61,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Config(ConfigCommand::Lint) => {
             let path = config_path(&common)?;
-            let (text, clean) = lint::lint(&path, &config::load(&path, variable));
+            let places = app::Places {
+                plugin_dirs: &common.plugin_dirs,
+                config: &path,
+            };
+            let linting = app::lint(config::load(&path, variable), places);
+            let (text, clean) = runtime()?.block_on(linting);
             print(text.as_bytes())?;
             Ok(exit_code(clean))
         }

@@ -70,6 +70,28 @@ async fn a_wrong_type_names_the_key() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lint_holds_plugin_config_against_the_schema_of_its_plugin() -> Result<()> {
+    let lab = Lab::start().await?;
+    let config = lab.home().join("config.toml");
+    let lint = ["config", "lint", "--config", &config.to_string_lossy()];
+    std::fs::create_dir_all(lab.home())?;
+    lab.rewrite(&lab.configuration())?;
+    let mut clean = lab.command(&lint)?;
+    let status = clean.ended(SOON).await?;
+    ensure!(status.success(), "{status}: {}", clean.said());
+
+    let slip = |c: Configuration| c.replace("credentials_file = ", "credential_file = ");
+    lab.rewrite(&slip(lab.configuration()))?;
+    let mut slipped = lab.command(&lint)?;
+    ends_badly(&mut slipped).await?;
+    let words = [
+        "config.toml:19:7: [[runners]] \"instance autoscaler example\"",
+        "autoscaler.plugin_config.credential_file: the plugin does not know this key; is it `credentials_file`?",
+    ];
+    slipped.says(&words, SOON).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_plugin_says_where_it_was_looked_for() -> Result<()> {
     let edit = |c: Configuration| c.replace("fleeting-plugin-aws", "fleeting-plugin-nowhere");
     let words = [

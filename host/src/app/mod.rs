@@ -13,6 +13,7 @@ mod claims;
 mod entries;
 mod explain;
 mod job;
+mod lint;
 mod lives;
 mod look;
 mod monitor;
@@ -27,6 +28,7 @@ mod simulate;
 mod teller;
 
 pub use explain::{Look, status, why};
+pub use lint::lint;
 pub use look::{list, verify};
 pub use plugin::{Answer, Places, plugin};
 pub use run::{RunOptions, run};

@@ -3,6 +3,7 @@
 pub mod changes;
 pub mod check;
 pub mod lint;
+pub mod locate;
 pub mod period;
 pub mod places;
 pub mod problem;

@@ -186,14 +186,7 @@ impl Platform {
         request: &LoadRequest<'_>,
         report: &mut LoadReport,
     ) -> Result<(Actor, Description), Cause> {
-        let file = self
-            .directory
-            .find(reference)
-            .map_err(|missing| Cause::Missing {
-                looked_in: missing.looked_in,
-                native: missing.native,
-            })?;
-        let candidate = self.candidate(file, report).await?;
+        let candidate = self.candidate(self.found(reference)?, report).await?;
         let Candidate {
             standing,
             grants,
@@ -331,6 +324,25 @@ impl Platform {
         entries.into_values().collect()
     }
 
+    /// What the plugin that a configuration names says of itself. Nothing is loaded and nothing kept.
+    pub async fn description(&self, reference: &str) -> Result<Description, LoadReport> {
+        let reference = Reference::parse(reference);
+        let mut report = unwritten(reference.name.clone());
+        let surveyed = match self.found(&reference) {
+            Ok(file) => self.survey(file, &mut report).await,
+            Err(cause) => Err(cause),
+        };
+        surveyed.map_err(|cause| LoadReport { cause, ..report })
+    }
+
+    fn found(&self, reference: &Reference) -> Result<PathBuf, Cause> {
+        let found = self.directory.find(reference);
+        found.map_err(|missing| Cause::Missing {
+            looked_in: missing.looked_in,
+            native: missing.native,
+        })
+    }
+
     /// Up to `describe`, which needs no configuration and is given no grant.
     async fn survey(&self, file: PathBuf, report: &mut LoadReport) -> Result<Description, Cause> {
         let Candidate {
@@ -420,8 +432,8 @@ async fn build_first(
 ) -> Result<(Instance, Description), Cause> {
     let description = describe(recipe).await?;
     let plugin = &recipe.plugin;
-    for warning in schema::warnings(&description.config_schema, config) {
-        warn!(%plugin, "{warning}");
+    for mismatch in schema::mismatches(&description.config_schema, config) {
+        warn!(%plugin, "{mismatch}");
     }
     // A fresh instance: what `describe` left behind must not matter to `init`, as after a rebuild.
     let first = recipe.build().await.map_err(|why| match why {

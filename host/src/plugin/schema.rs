@@ -1,70 +1,170 @@
-//! Holds `plugin_config` against the schema a plugin publishes: warnings only, because the plugin's `init` decides.
+//! Holds `plugin_config` against the JSON Schema that a plugin publishes: advice only, because its `init` decides.
+//!
+//! The schema is a plugin's word and not trusted: nothing it refers to is fetched, its patterns are matched in linear
+//! time, and what it says is kept to one line. `plugin_config` may hold keys of a cloud: no value is ever told.
 
+use std::collections::BTreeSet;
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::{PatternOptions, ValidationError};
 use serde_json::Value;
 
-/// Unknown keys with the nearest one, missing keys, wrong types, of the top level. A schema that cannot be read warns
-/// of itself.
-pub fn warnings(schema: &str, config: &Value) -> Vec<String> {
+/// What in `plugin_config` does not fit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mismatch {
+    /// Keys and indices on the way to the value, or to the table that lacks a key. Empty: `plugin_config` itself.
+    pub path: Vec<String>,
+    /// What is wrong with it and what would be right.
+    pub text: String,
+}
+
+impl std::fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("plugin_config")?;
+        for step in &self.path {
+            write!(f, ".{}", one_line(step))?;
+        }
+        write!(f, ": {}", self.text)
+    }
+}
+
+/// Everything that does not fit, ordered by its path. A schema that cannot be used says so of itself.
+pub fn mismatches(schema: &str, config: &Value) -> Vec<Mismatch> {
     if schema.trim().is_empty() {
         return Vec::new();
     }
-    let Ok(schema) = serde_json::from_str::<Value>(schema) else {
-        return vec!["the plugin's config schema is no JSON".to_owned()];
+    let unusable = |why: String| {
+        let text = format!("the plugin's config schema cannot be used: {why}");
+        vec![Mismatch {
+            path: Vec::new(),
+            text: one_line(&text),
+        }]
     };
-    let empty = serde_json::Map::new();
-    let properties = schema["properties"].as_object().unwrap_or(&empty);
-    let config = config.as_object().unwrap_or(&empty);
-    let mut warnings = Vec::new();
-    for (key, value) in config {
-        match properties.get(key) {
-            Some(property) => {
-                let wanted = &property["type"];
-                if !is_of(wanted, value) {
-                    warnings.push(format!(
-                        "plugin_config.{key} should be of type {}",
-                        wanted.to_string().replace('"', "")
-                    ));
-                }
-            }
-            None if schema["additionalProperties"] == Value::Bool(true) => {}
-            None => {
-                let nearest = properties
-                    .keys()
-                    .map(|known| (strsim::damerau_levenshtein(key, known), known))
-                    .filter(|(distance, _)| *distance <= 2)
-                    .min();
-                let hint =
-                    nearest.map_or(String::new(), |(_, known)| format!("; is it `{known}`?"));
-                warnings.push(format!(
-                    "plugin_config.{key} is not known to the plugin{hint}"
-                ));
-            }
-        }
-    }
-    let required = schema["required"].as_array().into_iter().flatten();
-    for key in required.filter_map(Value::as_str) {
-        if !config.contains_key(key) {
-            warnings.push(format!("plugin_config.{key} is missing"));
-        }
-    }
-    warnings
+    let schema = match serde_json::from_str(schema) {
+        Ok(schema) => strict(schema),
+        Err(problem) => return unusable(problem.to_string()),
+    };
+    let validator = jsonschema::options()
+        .offline()
+        .with_pattern_options(PatternOptions::regex())
+        .build(&schema);
+    let validator = match validator {
+        Ok(validator) => validator,
+        Err(problem) => return unusable(problem.to_string()),
+    };
+    let empty = Value::Object(serde_json::Map::new());
+    let config = if config.is_null() { &empty } else { config };
+    let errors = validator.iter_errors(config);
+    let found: BTreeSet<Mismatch> = errors.flat_map(|error| told(&error, &schema)).collect();
+    found.into_iter().collect()
 }
 
-fn is_of(wanted: &Value, value: &Value) -> bool {
-    match wanted {
-        Value::String(wanted) => match (wanted.as_str(), value) {
-            ("string", Value::String(_))
-            | ("boolean", Value::Bool(_))
-            | ("number", Value::Number(_))
-            | ("array", Value::Array(_))
-            | ("object", Value::Object(_))
-            | ("null", Value::Null) => true,
-            ("integer", Value::Number(number)) => number.is_i64() || number.is_u64(),
-            _ => false,
-        },
-        Value::Array(any) => any.iter().any(|wanted| is_of(wanted, value)),
-        _ => true,
+/// A key that the schema does not list is mostly a slip, so it is told also where the author did not forbid others.
+fn strict(mut schema: Value) -> Value {
+    let composed = [
+        "additionalProperties",
+        "unevaluatedProperties",
+        "patternProperties",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "$ref",
+    ];
+    if let Some(object) = schema.as_object_mut()
+        && object.contains_key("properties")
+        && !composed.iter().any(|key| object.contains_key(*key))
+    {
+        object.insert("additionalProperties".to_owned(), Value::Bool(false));
     }
+    schema
+}
+
+fn told(error: &ValidationError<'_>, schema: &Value) -> Vec<Mismatch> {
+    let steps = error.instance_path().segments();
+    let path: Vec<String> = steps.map(|step| step.to_string()).collect();
+    let here = |text: String| {
+        let text = one_line(&text);
+        let path = path.clone();
+        vec![Mismatch { path, text }]
+    };
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let known = known_keys(error, schema);
+            let told = unexpected.iter().map(|key| Mismatch {
+                path: path.iter().chain([key]).cloned().collect(),
+                text: one_line(&unknown(key, &known)),
+            });
+            told.collect()
+        }
+        ValidationErrorKind::Required { property } => {
+            let key = property.as_str().unwrap_or_default();
+            here(format!("`{key}` is missing"))
+        }
+        ValidationErrorKind::Type { kind } => here(format!("it should be {}", types(kind))),
+        ValidationErrorKind::Enum { options } => {
+            let options: Vec<_> = options.as_array().into_iter().flatten().collect();
+            let options: Vec<_> = options.iter().map(ToString::to_string).collect();
+            here(format!("it should be one of {}", options.join(", ")))
+        }
+        ValidationErrorKind::AnyOf { .. }
+        | ValidationErrorKind::OneOfNotValid { .. }
+        | ValidationErrorKind::OneOfMultipleValid { .. } => {
+            here("it fits none, or more than one, of the forms that the plugin allows".to_owned())
+        }
+        _ => here(error.masked_with("the value").to_string()),
+    }
+}
+
+/// The keys that the violated part of the schema lists.
+fn known_keys<'a>(error: &ValidationError<'_>, schema: &'a Value) -> Vec<&'a str> {
+    let keyword = error.schema_path().as_str();
+    let table = keyword.rsplit_once('/').map_or("", |(table, _)| table);
+    let properties = schema
+        .pointer(table)
+        .and_then(|table| table["properties"].as_object());
+    let properties = properties.into_iter().flatten();
+    properties.map(|(key, _)| key.as_str()).collect()
+}
+
+fn unknown(key: &str, known: &[&str]) -> String {
+    let distance = |known: &str| strsim::damerau_levenshtein(&key.to_lowercase(), known);
+    let nearest = known
+        .iter()
+        .map(|known| (distance(known), known))
+        .filter(|(distance, _)| *distance <= 2)
+        .min();
+    match nearest {
+        Some((_, nearest)) => format!("the plugin does not know this key; is it `{nearest}`?"),
+        None if known.is_empty() => "the plugin does not know this key".to_owned(),
+        None => format!(
+            "the plugin does not know this key; it knows {}",
+            known.join(", ")
+        ),
+    }
+}
+
+fn types(kind: &TypeKind) -> String {
+    let types: Vec<_> = match kind {
+        TypeKind::Single(one) => vec![one.to_string()],
+        TypeKind::Multiple(several) => several.iter().map(|one| one.to_string()).collect(),
+    };
+    // `plugin_config` is written in TOML, whose word for an object is another, and which has no null.
+    let types: Vec<_> = types
+        .iter()
+        .filter(|one| *one != "null")
+        .map(|one| match one.as_str() {
+            "object" => "a table".to_owned(),
+            "array" | "integer" => format!("an {one}"),
+            other => format!("a {other}"),
+        })
+        .collect();
+    types.join(" or ")
+}
+
+fn one_line(text: &str) -> String {
+    let cut: String = text.chars().take(400).collect();
+    cut.replace(char::is_control, " ")
 }
 
 #[cfg(test)]
@@ -73,24 +173,70 @@ mod tests {
 
     use super::*;
 
+    const SCHEMA: &str = r##"{
+        "type": "object", "required": ["name"],
+        "properties": {
+            "name": {"type": "string", "minLength": 1},
+            "size": {"type": ["integer", "null"], "maximum": 10},
+            "kind": {"enum": ["spot", "on-demand"]},
+            "hosts": {"type": "object", "additionalProperties": {"$ref": "#/$defs/host"}}
+        },
+        "$defs": {"host": {"type": "object", "required": ["address"], "additionalProperties": false,
+            "properties": {"address": {"type": "string", "pattern": "^[a-z.]+$"}, "port": {"type": "integer"}}}}
+    }"##;
+
+    fn told(config: Value) -> Vec<String> {
+        let found = mismatches(SCHEMA, &config);
+        found.iter().map(ToString::to_string).collect()
+    }
+
     #[test]
-    fn unknown_missing_and_mistyped_keys_are_named() {
-        let schema = r#"{"properties": {"name": {"type": "string"}, "size": {"type": ["integer", "null"]}},
-            "required": ["name"]}"#;
-        assert_eq!(
-            warnings(schema, &json!({"name": "x", "size": 1})),
-            Vec::<String>::new()
+    fn what_fits_is_not_told() {
+        let config =
+            json!({"name": "x", "size": 1, "hosts": {"a": {"address": "a.b", "port": 22}}});
+        assert_eq!(told(config), Vec::<String>::new());
+        assert_eq!(mismatches("", &json!({"x": 1})), []);
+    }
+
+    #[test]
+    fn unknown_missing_and_mistyped_keys_are_named_at_any_depth() {
+        insta::assert_snapshot!(
+            told(json!({
+                "nmae": "x", "size": "big", "zone": 1, "kind": "secret-1",
+                "hosts": {"a/b": {"Port": 1, "address": "secret-2"}, "c": 7},
+            })).join("\n"),
+            @r#"
+        plugin_config: `name` is missing
+        plugin_config.hosts.a/b.Port: the plugin does not know this key; is it `port`?
+        plugin_config.hosts.a/b.address: the value does not match "^[a-z.]+$"
+        plugin_config.hosts.c: it should be a table
+        plugin_config.kind: it should be one of "spot", "on-demand"
+        plugin_config.nmae: the plugin does not know this key; is it `name`?
+        plugin_config.size: it should be an integer
+        plugin_config.zone: the plugin does not know this key; it knows hosts, kind, name, size
+        "#
         );
-        assert_eq!(
-            warnings(schema, &json!({"nmae": "x", "size": "big", "zone": 1})),
-            [
-                "plugin_config.nmae is not known to the plugin; is it `name`?",
-                "plugin_config.size should be of type [integer,null]",
-                "plugin_config.zone is not known to the plugin",
-                "plugin_config.name is missing",
-            ]
-        );
-        assert_eq!(warnings("{", &json!({})).len(), 1);
-        assert_eq!(warnings("", &json!({"x": 1})), Vec::<String>::new());
+        insta::assert_snapshot!(told(json!({"name": "", "size": 11})).join("\n"), @r"
+        plugin_config.name: the value is shorter than 1 character
+        plugin_config.size: the value is greater than the maximum of 10
+        ");
+        assert_eq!(told(Value::Null), ["plugin_config: `name` is missing"]);
+    }
+
+    #[test]
+    fn a_schema_that_cannot_be_used_says_so_and_fetches_nothing() {
+        for schema in [
+            "{",
+            r#"{"$ref": "http://192.0.2.1/schema.json"}"#,
+            r#"{"$ref": "file:///etc/passwd"}"#,
+            r#"{"properties": {"a": {"pattern": "(a+)+$(?=b)"}}}"#,
+            r#"{"type": "nonsense"}"#,
+        ] {
+            let found = mismatches(schema, &json!({"a": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac"}));
+            let [one] = &found[..] else {
+                panic!("{schema}: {found:?}");
+            };
+            assert!(one.text.contains("schema cannot be used"), "{one}");
+        }
     }
 }

@@ -403,11 +403,12 @@ fn what_stands_outside_of_every_entry_is_fatal_or_told() {
 
 #[test]
 fn lint_prints_every_problem_and_a_verdict() {
-    use crate::config::lint::lint;
-    let path = Path::new("config.toml");
-    let clean = lint(path, &checked(&entry("")));
+    use crate::config::lint::{FromPlugins, lint};
+    let lint = |text: &str, more| lint(Path::new("config.toml"), &checked(text), more);
+    let nothing = FromPlugins::default;
+    let clean = lint(&entry(""), nothing());
     assert_eq!(clean, ("config.toml: no problems\n".to_owned(), true));
-    let (text, is_clean) = lint(path, &checked(&entry("limt = 1\nlimit = true")));
+    let (text, is_clean) = lint(&entry("limt = 1\nlimit = true"), nothing());
     assert!(!is_clean);
     assert_eq!(
         text,
@@ -415,12 +416,29 @@ fn lint_prints_every_problem_and_a_verdict() {
          error, entry disabled: config.toml:7:1: [[runners]] \"x\": limit: expected a whole number, found true or false\n\
          config.toml: 2 problems, 0 of [[runners]] can be used\n"
     );
-    let (text, is_clean) = lint(path, &checked("concurrent = 0"));
+    let (text, is_clean) = lint("concurrent = 0", nothing());
     assert!(!is_clean);
     assert_eq!(
         text,
         "error: config.toml:1:1: concurrent: 0 jobs at once are none; write at least 1\n\
          config.toml: 1 problem, the file cannot be used\n"
+    );
+    let unchecked = vec!["plugin_config is not checked: no plugin".to_owned()];
+    let problems = Vec::new();
+    let (text, is_clean) = lint(
+        &entry(""),
+        FromPlugins {
+            problems,
+            unchecked,
+        },
+    );
+    assert!(
+        is_clean,
+        "what could not be looked at is no fault of the file"
+    );
+    assert_eq!(
+        text,
+        "note: plugin_config is not checked: no plugin\nconfig.toml: no problems\n"
     );
 }
 
