@@ -85,7 +85,7 @@ async fn lint_holds_plugin_config_against_the_schema_of_its_plugin() -> Result<(
     let mut slipped = lab.command(&lint)?;
     ends_badly(&mut slipped).await?;
     let words = [
-        "config.toml:19:7: [[runners]] \"instance autoscaler example\"",
+        "config.toml:21:7: [[runners]] \"instance autoscaler example\"",
         "autoscaler.plugin_config.credential_file: the plugin does not know this key; is it `credentials_file`?",
     ];
     slipped.says(&words, SOON).await.map(drop)

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info, info_span, warn};
 
 use super::allowance::{Allowance, Permit};
 use super::job;
@@ -135,15 +135,18 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
         data: process.data_dir.clone(),
         system_id: process.system_id.to_string(),
     };
-    // The task ends with `drain`, which waits for it.
-    let (scaler, _task) = Scaler::start(ScalerOptions {
+    // What the scaler says of a group, it says of this runner's.
+    let span = info_span!("runner", runner = runner.name);
+    let options = ScalerOptions {
         group: process.claims.guard(provider, &runner.name, mark),
         preparation: Arc::new(readiness),
         autoscaler: autoscaler.clone(),
         store: process.store.clone(),
         adopt: autoscaler.state_storage.enabled != Some(false),
         heartbeats: runner.feature_flags.get(HEARTBEATS) != Some(&false),
-    })?;
+    };
+    // The task ends with `drain`, which waits for it.
+    let (scaler, _task) = span.in_scope(|| Scaler::start(options))?;
     info!(runner = runner.name, id, "runner started");
     Ok(Serving {
         limit: Allowance::new(runner.limit),

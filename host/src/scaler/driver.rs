@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, debug, info, warn};
 
 use super::brake::Brake;
 use super::capacity::{self, Decision};
@@ -220,8 +220,8 @@ impl<P: Preparation> Scaler<P> {
             returns: returned,
             changes: changed,
         };
-        tokio::spawn(provisioner.run());
-        let task = tokio::spawn(driver.run(inbox));
+        tokio::spawn(provisioner.run().in_current_span());
+        let task = tokio::spawn(driver.run(inbox).in_current_span());
         let scaler = Self {
             asks,
             returns,
