@@ -11,6 +11,8 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("wasmtime_wasi_http", &["host/src/plugin"]),
     ("bollard", &["host/src/docker"]),
     ("russh", &["host/src/fleet/connector"]),
+    ("rustls", &["host/src/plugin/egress"]),
+    ("rustls_platform_verifier", &["host/src/plugin/egress"]),
     (
         "reqwest",
         &[

@@ -1,11 +1,13 @@
 //! Where the process keeps and finds things: state, cache, job logs, plugins, and what was shipped with the binary.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tracing::warn;
 
 use crate::config::usable;
+use crate::plugin::egress::Observer;
 use crate::plugin::platform::{Platform, PlatformOptions};
 use crate::store::{Store, place};
 
@@ -62,6 +64,16 @@ pub(super) fn data_dir() -> anyhow::Result<PathBuf> {
 /// The plugin host, looking in: the folders given, `FLEETING_PLUGIN_PATH`, `plugins/` beside `config.toml`, the data
 /// directory's, then `PATH`.
 pub(crate) fn platform(given: &[PathBuf], config: &Path, store: Store) -> anyhow::Result<Platform> {
+    observed_platform(given, config, store, Arc::new(|_| {}))
+}
+
+/// The same with somebody who is told of every request that a plugin makes.
+pub(super) fn observed_platform(
+    given: &[PathBuf],
+    config: &Path,
+    store: Store,
+    observer: Observer,
+) -> anyhow::Result<Platform> {
     let beside = config.parent().unwrap_or(Path::new("."));
     let data = data_dir()?;
     let mut plugin_dirs = given.to_vec();
@@ -80,6 +92,7 @@ pub(crate) fn platform(given: &[PathBuf], config: &Path, store: Store) -> anyhow
         search_path: std::env::var_os("PATH"),
         data_dir: Some(data),
         cache_dir,
+        observer,
         ..PlatformOptions::new(beside.join("plugins.toml"), store)
     };
     Ok(Platform::start(options)?)

@@ -20,7 +20,8 @@ use crate::coordinator::pending::{self, JobRecord};
 use crate::coordinator::trace;
 use crate::job::ManagerIdentity;
 use crate::observe::journal::Recorder;
-use crate::observe::metrics::Metrics;
+use crate::observe::metrics::{Metrics, RequestEnd};
+use crate::plugin::egress::Observer;
 use crate::plugin::platform::Platform;
 use crate::store::Store;
 
@@ -130,7 +131,12 @@ impl Process {
         if let Err(problem) = trace::clear(&spool_dir) {
             warn!(dir = %spool_dir.display(), %problem, "old job logs were not removed");
         }
-        let platform = places::platform(&options.plugin_dirs, &config.path, store.clone())?;
+        let platform = places::observed_platform(
+            &options.plugin_dirs,
+            &config.path,
+            store.clone(),
+            counted_by(options.metrics.clone()),
+        )?;
         Ok(Self {
             identity: Arc::new(ManagerIdentity {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -152,6 +158,20 @@ impl Process {
             shutdown,
         })
     }
+}
+
+fn counted_by(metrics: Arc<Metrics>) -> Observer {
+    Arc::new(move |exchange| {
+        metrics.requested(&RequestEnd {
+            plugin: &exchange.plugin,
+            host: &exchange.host,
+            method: exchange.method_label(),
+            status: exchange.outcome.class(),
+            sent: exchange.sent,
+            received: exchange.received,
+            took: exchange.took,
+        });
+    })
 }
 
 /// Each problem of a configuration is one line.

@@ -13,8 +13,12 @@ use prometheus_client::registry::Registry;
 
 use crate::config::usable::Buckets;
 
+mod requests;
 mod times;
 
+pub use requests::RequestEnd;
+
+use requests::Requests;
 use times::Times;
 
 /// What [`Metrics::render`] answers.
@@ -137,6 +141,7 @@ pub struct Metrics {
     scale_operations: Family<Labels, Counter>,
     readiness_time: Times,
     decisions: Family<Labels, Counter>,
+    requests: Requests,
 }
 
 impl Metrics {
@@ -170,6 +175,7 @@ impl Metrics {
             scale_operations: Family::default(),
             readiness_time: instance_times(),
             decisions: Family::default(),
+            requests: Requests::default(),
         };
         metrics.register(version);
         metrics
@@ -304,6 +310,8 @@ impl Metrics {
             "Effective decisions by reason; one that only goes on counts once",
             self.decisions.clone(),
         );
+        let to = self.registry.sub_registry_with_prefix("fleetling_plugin");
+        self.requests.register(to);
     }
 
     /// The text that Prometheus reads.
@@ -456,6 +464,11 @@ impl Metrics {
     pub fn group_called(&self, of: &RunnerLabels, operation: &str) {
         let labels = of.with(&[("operation", operation)]);
         self.internal_operations.get_or_create(&labels).inc();
+    }
+
+    /// A plugin's request is over.
+    pub fn requested(&self, end: &RequestEnd<'_>) {
+        self.requests.ended(end);
     }
 
     /// `decision`: increase, remove, refuse, hold.

@@ -1,67 +1,67 @@
 //! Every outgoing request of a plugin: grant, resolve, judge each address, dial, count, report.
 //!
 //! ```text
-//! guest ─ wasi:http ─► EgressHooks ─► Reach::admits(name) ─► client of these AddressRules ─► JudgingResolver ─► dial
-//!                                          └─ Denial ◄──────────────────────────────────────────┘
+//! guest ─ wasi:http ─► EgressHooks ─► Policy: admits(name) ─► client of these rules ─► JudgingResolver, or proxy ─► dial
+//!                                          └─ Denial ◄───────────────────────────────────┘
 //!                       guest: HttpRequestDenied       operator: one line a host, with the grant to add
+//!                       every request: an Exchange, for metrics and, on request, the log
 //! ```
 //! Invariants: nothing is dialled that was not judged in this request's own rules (connections are pooled per rules);
-//! redirects are never followed; no proxy of the environment is used.
+//! redirects are never followed; no proxy is used that the operator did not grant.
 
 mod body;
+mod exchange;
+mod hooks;
 mod pace;
+mod permits;
+mod policy;
+mod resolver;
+mod route;
+mod tls;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Semaphore;
 use tracing::{debug, warn};
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
+
+pub use self::exchange::{Exchange, Observer, Outcome};
+pub use self::hooks::EgressHooks;
+pub use self::policy::Policy;
+pub use self::resolver::{Resolver, system_resolver};
 
 use self::body::Carrier;
+use self::exchange::Underway;
 use self::pace::Pace;
-use super::address::AddressRules;
-use super::grants::{Denial, Name, Reach, Target};
+use self::permits::{InFlight, Own, PATIENCE, Permits};
+use self::resolver::{AddressRefused, NotResolved};
+use super::grants::{Denial, Limits, Name, Target};
 
-const BODY_BYTES: usize = 16 << 20;
-const HEADER_BYTES: usize = 128 << 10;
-const CONNECT: Duration = Duration::from_secs(10);
-const FIRST_BYTE: Duration = Duration::from_secs(30);
-const IDLE: Duration = Duration::from_secs(30);
-const REQUESTS_PER_PLUGIN: usize = 8;
 /// Hosts counted by name; what a plugin makes up beyond that shares one count.
 const HOSTS_COUNTED: usize = 256;
 
 /// Requests at once of all plugins together.
 pub const REQUESTS_IN_ALL: usize = 64;
 
-type Lookup = Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>>;
-
-/// How names become addresses: the system's way, or a test's table.
-pub type Resolver = Arc<dyn Fn(String) -> Lookup + Send + Sync>;
-
-pub fn system_resolver() -> Resolver {
-    Arc::new(|name| {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name, 0)).await?;
-            Ok(found.map(|address| address.ip()).collect())
-        })
-    })
-}
-
 /// Requests to one host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostCount {
     pub sent: u64,
     pub denied: u64,
-    /// The last one was denied, and the operator was told.
-    is_denied: bool,
+}
+
+/// One host as the operator hears of it.
+#[derive(Default)]
+struct Host {
+    count: HostCount,
+    /// What was told last, until a request succeeds or the policy changes: a plugin that tries every second floods
+    /// nothing.
+    told: String,
 }
 
 /// One group's way out.
@@ -72,10 +72,10 @@ pub struct Egress {
     /// Why built-in grants are missing, when the plugin would have some.
     no_built_in: Option<String>,
     resolver: Resolver,
-    reach: Mutex<Reach>,
-    clients: Mutex<HashMap<AddressRules, reqwest::Client>>,
-    hosts: Mutex<HashMap<String, HostCount>>,
-    own: Arc<Semaphore>,
+    observer: Observer,
+    policy: Mutex<Arc<Policy>>,
+    hosts: Mutex<HashMap<String, Host>>,
+    in_flight: InFlight,
     all: Arc<Semaphore>,
     pace: Mutex<Pace>,
 }
@@ -87,42 +87,69 @@ pub struct EgressOptions {
     pub grants_file: PathBuf,
     pub no_built_in: Option<String>,
     pub resolver: Resolver,
+    pub observer: Observer,
     pub all: Arc<Semaphore>,
 }
 
 impl Egress {
-    pub fn new(options: EgressOptions, reach: Reach) -> Self {
-        Self {
+    pub fn new(options: EgressOptions, policy: Policy) -> Self {
+        let egress = Self {
             plugin: options.plugin,
             group: options.group,
             grants_file: options.grants_file,
             no_built_in: options.no_built_in,
             resolver: options.resolver,
-            reach: Mutex::new(reach),
-            clients: Mutex::default(),
+            observer: options.observer,
+            policy: Mutex::new(Arc::new(policy)),
             hosts: Mutex::default(),
-            own: Arc::new(Semaphore::new(REQUESTS_PER_PLUGIN)),
+            in_flight: InFlight::default(),
             all: options.all,
             pace: Mutex::default(),
+        };
+        egress.tell_problems();
+        egress
+    }
+
+    /// Counts from the next request on, and every denial is news again. What is under way ends as it began.
+    pub fn adopt(&self, policy: Policy) {
+        *lock(&self.policy) = Arc::new(policy);
+        for host in lock(&self.hosts).values_mut() {
+            host.told.clear();
+        }
+        self.tell_problems();
+    }
+
+    /// The files that the grants name have changed. Blocks while they are read.
+    pub fn reread(&self) {
+        if let Some(policy) = self.policy().reread() {
+            self.adopt(policy);
         }
     }
 
-    /// New grants count from the next request on, and every denial is news again.
-    pub fn regrant(&self, reach: Reach) {
-        *lock(&self.reach) = reach;
-        for count in lock(&self.hosts).values_mut() {
-            count.is_denied = false;
+    fn tell_problems(&self) {
+        let file = self.grants_file.display();
+        for problem in self.policy().problems() {
+            tracing::error!(plugin = %self.plugin, group = %self.group, %file, "{problem}");
         }
+    }
+
+    fn policy(&self) -> Arc<Policy> {
+        lock(&self.policy).clone()
+    }
+
+    /// What holds for requests now, as the status page and `inspect` show it.
+    pub fn limits(&self) -> Limits {
+        self.policy().limits.clone()
     }
 
     /// Counts by host, for status and metrics.
     pub fn counts(&self) -> Vec<(String, HostCount)> {
         let hosts = lock(&self.hosts);
-        hosts.iter().map(|(h, c)| (h.clone(), *c)).collect()
+        hosts.iter().map(|(h, c)| (h.clone(), c.count)).collect()
     }
 
     pub fn in_flight(&self) -> usize {
-        REQUESTS_PER_PLUGIN - self.own.available_permits()
+        self.in_flight.count()
     }
 
     /// The answer, and what must run while its body is read; its end gives the permits back.
@@ -131,79 +158,139 @@ impl Egress {
         request: http::Request<WasiBody>,
         options: RequestOptions,
     ) -> Result<(http::Response<WasiBody>, Carrier), Error> {
-        let target = Target::parse(&request.uri().to_string()).ok_or(Error::HttpRequestDenied)?;
-        let admitted = lock(&self.reach).admits(&target);
-        let rules = admitted.map_err(|denial| self.denied(&target, &denial))?;
-        let permits = self.permits(&target).await?;
-        let client = self.client(rules)?;
-        let request = dialled(request, &target).await?;
+        let policy = self.policy();
+        let target = Target::parse(&request.uri().to_string()).ok_or_else(|| self.unnamable())?;
+        let mut underway = self.underway(&policy, &target, &request);
+        let admitted = policy.reach.admits(&target);
+        let rules = admitted.map_err(|denial| {
+            underway.denied();
+            self.denied(&target, &denial)
+        })?;
+        let client = policy.client(&target, rules, &self.resolver);
+        let client = client.map_err(|problem| {
+            self.trouble(&target, &problem);
+            Error::ConfigurationError
+        })?;
+        let (request, permits) = self.admission(&policy, request, &target).await?;
+        underway.sends(
+            request
+                .body()
+                .and_then(|b| b.as_bytes())
+                .map_or(0, <[u8]>::len),
+        );
+
+        let limits = &policy.limits;
         let phase =
             |asked: Option<Duration>, limit: Duration| asked.map_or(limit, |a| a.min(limit));
-        let to_headers =
-            phase(options.connect_timeout, CONNECT) + phase(options.first_byte_timeout, FIRST_BYTE);
-        let idle = phase(options.between_bytes_timeout, IDLE);
+        let to_headers = phase(options.connect_timeout, limits.connect)
+            + phase(options.first_byte_timeout, limits.first_byte);
+        let idle = phase(options.between_bytes_timeout, limits.idle);
         let answer = tokio::time::timeout(to_headers, client.execute(request)).await;
         let response = match answer {
             Err(_) => {
-                debug!(plugin = %self.plugin, %target, "no first byte in time");
+                let problem = format!("no answer has begun within {to_headers:?}");
+                self.trouble(&target, &problem);
                 return Err(Error::HttpResponseTimeout);
             }
-            Ok(Err(problem)) => return Err(self.failed(&target, &problem)),
+            Ok(Err(problem)) => {
+                let error = self.failed(&policy, &target, problem);
+                if matches!(error, Error::HttpRequestDenied) {
+                    underway.denied();
+                }
+                return Err(error);
+            }
             Ok(Ok(response)) => response,
         };
-        self.count(&target.to_string(), |count| {
-            count.sent += 1;
-            count.is_denied = false;
+        underway.answered(response.status());
+        if let Some((error, problem)) = too_large(&response, limits) {
+            self.trouble(&target, &problem);
+            return Err(error);
+        }
+        self.host(&target.to_string(), |host| {
+            host.count.sent += 1;
+            host.told.clear();
         });
-        limited(response, idle, permits)
+        let mut answer = http::Response::new(());
+        *answer.status_mut() = response.status();
+        *answer.headers_mut() = response.headers().clone();
+        let (carrier, body) = body::carried(response, idle, limits.body, permits, underway);
+        Ok((answer.map(|()| body), carrier))
     }
 
-    async fn permits(&self, target: &Target) -> Result<Permits, Error> {
-        let wait = async {
-            // Its own first: a plugin waiting for itself must not hold what others need.
-            let own = self.own.clone().acquire_owned().await;
-            let turn = lock(&self.pace).turn(tokio::time::Instant::now());
+    fn underway(
+        &self,
+        policy: &Policy,
+        target: &Target,
+        request: &http::Request<WasiBody>,
+    ) -> Underway {
+        let exchange = Exchange {
+            plugin: self.plugin.clone(),
+            group: self.group.clone(),
+            target: target.clone(),
+            host: policy.reach.label(target),
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            outcome: Outcome::Failed,
+            sent: 0,
+            received: 0,
+            took: Duration::ZERO,
+        };
+        Underway::new(exchange, self.observer.clone(), policy.is_logged)
+    }
+
+    /// The request in hand, and the right to send it. A guest that is slow with its body holds up nobody but itself.
+    async fn admission(
+        &self,
+        policy: &Policy,
+        request: http::Request<WasiBody>,
+        target: &Target,
+    ) -> Result<(reqwest::Request, Permits), Error> {
+        let crowded = |_| self.crowded(policy, target);
+        let own = tokio::time::timeout(PATIENCE, Own::acquire(&policy.own, &self.in_flight));
+        let own = own.await.map_err(crowded)?;
+        let written = dialled(request, target, policy.limits.body);
+        let request = tokio::time::timeout(policy.limits.idle, written)
+            .await
+            .map_err(|_| Error::ConnectionWriteTimeout)??;
+        let both = async {
+            let now = tokio::time::Instant::now();
+            let turn = lock(&self.pace).turn(&policy.limits, now);
             tokio::time::sleep(turn).await;
-            let all = self.all.clone().acquire_owned().await;
-            Ok::<Permits, tokio::sync::AcquireError>((own?, all?))
+            own?.and_shared(&self.all).await
         };
-        match tokio::time::timeout(FIRST_BYTE, wait).await {
-            Ok(Ok(permits)) => Ok(permits),
-            Ok(Err(_)) | Err(_) => {
-                warn!(plugin = %self.plugin, group = %self.group, %target, "too many requests at once");
-                Err(Error::ConnectionLimitReached)
-            }
-        }
+        let both = tokio::time::timeout(PATIENCE, both).await;
+        let permits = both.map_err(crowded)?;
+        Ok((request, permits.ok_or(Error::ConnectionLimitReached)?))
     }
 
-    fn client(&self, rules: AddressRules) -> Result<reqwest::Client, Error> {
-        let mut clients = lock(&self.clients);
-        if let Some(client) = clients.get(&rules) {
-            return Ok(client.clone());
-        }
-        let resolver = JudgingResolver {
-            lookup: self.resolver.clone(),
-            rules,
-        };
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT)
-            .pool_max_idle_per_host(REQUESTS_PER_PLUGIN)
-            .dns_resolver(Arc::new(resolver))
-            .build()
-            .map_err(|problem| Error::InternalError(Some(problem.to_string())))?;
-        clients.insert(rules, client.clone());
-        Ok(client)
+    fn crowded(&self, policy: &Policy, target: &Target) -> Error {
+        let limits = &policy.limits;
+        let problem = format!(
+            "it waited {PATIENCE:?} for its turn; if that many are meant, raise `limits.concurrent_requests` ({}) or \
+             `limits.requests_per_second` ({})",
+            limits.concurrent_requests, limits.requests_per_second
+        );
+        self.trouble(target, &problem);
+        Error::ConnectionLimitReached
     }
 
-    /// One line a host until it is reached or the grants change: a plugin that tries every second floods nothing.
+    /// A URL that no grant could name: another scheme, user information, a host that no resolver takes.
+    fn unnamable(&self) -> Error {
+        let told = "request denied: it is for no http or https URL of a plain host";
+        let is_news = self.host("no host", |host| {
+            host.count.denied += 1;
+            host.is_news(told)
+        });
+        if is_news {
+            warn!(plugin = %self.plugin, group = %self.group, "{told}; no grant can allow it");
+        }
+        Error::HttpRequestDenied
+    }
+
     fn denied(&self, target: &Target, denial: &Denial) -> Error {
-        let mut is_news = false;
-        self.count(&target.to_string(), |count| {
-            is_news = !count.is_denied;
-            count.denied += 1;
-            count.is_denied = true;
+        let is_news = self.host(&target.to_string(), |host| {
+            host.count.denied += 1;
+            host.is_news(&denial.to_string())
         });
         if is_news {
             let (plugin, group, file) = (&self.plugin, &self.group, self.grants_file.display());
@@ -222,15 +309,22 @@ impl Egress {
         Error::HttpRequestDenied
     }
 
+    /// What keeps requests to a granted host from being answered.
+    fn trouble(&self, target: &Target, problem: &str) {
+        let is_news = self.host(&target.to_string(), |host| host.is_news(problem));
+        if is_news {
+            let (plugin, group, file) = (&self.plugin, &self.group, self.grants_file.display());
+            warn!(%plugin, %group, "request to {target} failed: {problem} (under [{plugin}] in {file})");
+        }
+    }
+
     /// A secret asked for and not granted, told like a host: without it no request would ever be made.
     pub fn secret_denied(&self, name: &str) {
         // A name is the guest's own choice, and so is its length.
         let name: String = name.chars().take(SECRET_NAME_SHOWN).collect();
-        let mut is_news = false;
-        self.count(&format!("secret {name}"), |count| {
-            is_news = !count.is_denied;
-            count.denied += 1;
-            count.is_denied = true;
+        let is_news = self.host(&format!("secret {name}"), |host| {
+            host.count.denied += 1;
+            host.is_news("denied")
         });
         if is_news {
             let (plugin, group, file) = (&self.plugin, &self.group, self.grants_file.display());
@@ -242,13 +336,28 @@ impl Egress {
         }
     }
 
-    fn failed(&self, target: &Target, problem: &reqwest::Error) -> Error {
-        if let Some(refused) = cause::<AddressRefused>(problem) {
-            let denial = lock(&self.reach).refused_address(target, refused.0);
+    fn failed(&self, policy: &Policy, target: &Target, problem: reqwest::Error) -> Error {
+        // The URL has the query, and in that may stand what no log is to hold.
+        let problem = problem.without_url();
+        if let Some(refused) = cause::<AddressRefused>(&problem) {
+            let denial = policy.reach.refused_address(target, refused.0);
             return self.denied(target, &denial);
         }
         debug!(plugin = %self.plugin, %target, problem = ?problem, "request failed");
-        if let Some(io) = cause::<std::io::Error>(problem) {
+        if let Some(tls) = cause::<rustls::Error>(&problem) {
+            if let Some(told) = tls::told(tls, target) {
+                self.trouble(target, &told);
+            }
+            return match tls {
+                rustls::Error::InvalidCertificate(_) => Error::TlsCertificateError,
+                rustls::Error::AlertReceived(alert) => Error::TlsAlertReceived {
+                    alert_id: Some(u8::from(*alert)),
+                    alert_message: Some(format!("{alert:?}")),
+                },
+                _ => Error::TlsProtocolError,
+            };
+        }
+        if let Some(io) = cause::<std::io::Error>(&problem) {
             use std::io::ErrorKind;
             match io.kind() {
                 ErrorKind::ConnectionRefused => return Error::ConnectionRefused,
@@ -259,7 +368,7 @@ impl Egress {
                 _ => {}
             }
         }
-        if cause::<NotResolved>(problem).is_some() {
+        if cause::<NotResolved>(&problem).is_some() {
             return Error::DnsError {
                 rcode: None,
                 info_code: None,
@@ -273,30 +382,43 @@ impl Egress {
         }
     }
 
-    fn count(&self, host: &str, change: impl FnOnce(&mut HostCount)) {
+    fn host<T>(&self, name: &str, change: impl FnOnce(&mut Host) -> T) -> T {
         let mut hosts = lock(&self.hosts);
-        let is_counted = hosts.len() < HOSTS_COUNTED || hosts.contains_key(host);
-        let host = if is_counted { host } else { "other hosts" };
-        change(hosts.entry(host.to_owned()).or_default());
+        let is_counted = hosts.len() < HOSTS_COUNTED || hosts.contains_key(name);
+        let name = if is_counted { name } else { "other hosts" };
+        change(hosts.entry(name.to_owned()).or_default())
+    }
+}
+
+impl Host {
+    fn is_news(&mut self, text: &str) -> bool {
+        let is_news = self.told != text;
+        if is_news {
+            text.clone_into(&mut self.told);
+        }
+        is_news
     }
 }
 
 /// Characters.
 const SECRET_NAME_SHOWN: usize = 64;
 
-type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
-
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// An error from inside another; input and output hides its own from the usual chain.
 fn cause<E: std::error::Error + 'static>(problem: &reqwest::Error) -> Option<&E> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(problem);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        next = error.source();
+        let within = error.downcast_ref::<std::io::Error>();
+        next = match within.and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     None
 }
@@ -305,9 +427,10 @@ fn cause<E: std::error::Error + 'static>(problem: &reqwest::Error) -> Option<&E>
 async fn dialled(
     request: http::Request<WasiBody>,
     target: &Target,
+    limit: usize,
 ) -> Result<reqwest::Request, Error> {
     let (mut parts, body) = request.into_parts();
-    let body = Limited::new(body, BODY_BYTES)
+    let body = Limited::new(body, limit)
         .collect()
         .await
         .map_err(|_| Error::HttpRequestBodySize(None))?
@@ -330,114 +453,24 @@ async fn dialled(
     Ok(dialled)
 }
 
-/// Refuses what is too large by its own head; the body is only beginning.
-fn limited(
-    response: reqwest::Response,
-    idle: Duration,
-    permits: Permits,
-) -> Result<(http::Response<WasiBody>, Carrier), Error> {
+/// What is too large by its own head, for the guest and for the operator; the body is only beginning.
+fn too_large(response: &reqwest::Response, limits: &Limits) -> Option<(Error, String)> {
     let header_bytes: usize = response
         .headers()
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len())
         .sum();
-    if header_bytes > HEADER_BYTES {
+    if header_bytes > limits.headers {
         let size = u32::try_from(header_bytes).ok();
-        return Err(Error::HttpResponseHeaderSectionSize(size));
+        let problem = format!("its headers have {header_bytes} bytes, more than `limits.headers`");
+        return Some((Error::HttpResponseHeaderSectionSize(size), problem));
     }
-    if response
-        .content_length()
-        .is_some_and(|n| n > BODY_BYTES as u64)
-    {
-        return Err(Error::HttpResponseBodySize(response.content_length()));
+    let length = response.content_length()?;
+    if length > limits.body as u64 {
+        let problem = format!("its body has {length} bytes, more than `limits.body`");
+        return Some((Error::HttpResponseBodySize(Some(length)), problem));
     }
-    let mut answer = http::Response::new(());
-    *answer.status_mut() = response.status();
-    *answer.headers_mut() = response.headers().clone();
-    let (carrier, body) = body::carried(response, idle, permits);
-    Ok((answer.map(|()| body), carrier))
-}
-
-/// Resolves once, keeps what the rules allow, and hands exactly that to the dialler.
-struct JudgingResolver {
-    lookup: Resolver,
-    rules: AddressRules,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the address {0} is refused")]
-struct AddressRefused(IpAddr);
-
-#[derive(Debug, thiserror::Error)]
-#[error("the name leads nowhere: {0}")]
-struct NotResolved(String);
-
-impl reqwest::dns::Resolve for JudgingResolver {
-    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let lookup = (self.lookup)(name.as_str().to_owned());
-        let rules = self.rules;
-        Box::pin(async move {
-            let found = lookup.await.map_err(|p| NotResolved(p.to_string()))?;
-            let (refused, allowed): (Vec<_>, Vec<_>) = found
-                .into_iter()
-                .partition(|address| rules.refuse(*address).is_some());
-            match (allowed.is_empty(), refused.first()) {
-                (true, Some(address)) => Err(AddressRefused(*address).into()),
-                (true, None) => Err(NotResolved("no address".to_owned()).into()),
-                (false, _) => {
-                    let addresses = allowed.into_iter().map(|ip| SocketAddr::new(ip, 0));
-                    Ok(Box::new(addresses) as reqwest::dns::Addrs)
-                }
-            }
-        })
-    }
-}
-
-/// The policy as `wasi:http` asks for it: one instance's requests, none of which outlives the call that made it.
-pub struct EgressHooks {
-    egress: Arc<Egress>,
-    call: CancellationToken,
-}
-
-impl EgressHooks {
-    pub fn new(egress: Arc<Egress>) -> Self {
-        Self {
-            egress,
-            call: CancellationToken::new(),
-        }
-    }
-
-    /// Ends the requests that the call left behind, and gives their permits back.
-    pub fn end_call(&mut self) {
-        std::mem::take(&mut self.call).cancel();
-    }
-}
-
-type Sent = (
-    http::Response<WasiBody>,
-    Box<dyn Future<Output = Result<(), Error>> + Send>,
-);
-
-impl WasiHttpHooks for EgressHooks {
-    fn send_request(
-        &mut self,
-        request: http::Request<WasiBody>,
-        options: Option<RequestOptions>,
-        _fut: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
-        let (egress, call) = (self.egress.clone(), self.call.clone());
-        Box::new(async move {
-            let sending = egress.send(request, options.unwrap_or_default());
-            let sent = call.run_until_cancelled(sending).await;
-            let (response, carrier) = sent.unwrap_or(Err(Error::ConnectionTerminated))?;
-            let carrying = async move {
-                // A body that is cut tells its reader; there is nobody else to tell.
-                call.run_until_cancelled(carrier.run()).await;
-                Ok(())
-            };
-            Ok((response, Box::new(carrying) as Box<_>))
-        })
-    }
+    None
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::bindings::{self, ContractPre, Guest};
 use super::egress::{Egress, EgressHooks};
+use super::grants::Limits;
 use super::kv::Kv;
 use super::log::{GuestLog, Level, Stdio};
 use super::quota::Quota;
@@ -32,7 +33,6 @@ const RESOURCES: usize = 1_000;
 /// Bytes that one call may lift from guest to host.
 const HOSTCALL_FUEL: usize = 8 << 20;
 const RANDOM_BYTES: u64 = 64 << 10;
-const HEADER_BYTES: usize = 128 << 10;
 
 /// One group's plugin as all its instances share it.
 pub struct Tenant {
@@ -41,8 +41,8 @@ pub struct Tenant {
     pub egress: Arc<Egress>,
     /// Granted names with their values at load.
     pub env: Vec<(String, String)>,
-    /// Bytes of an instance's linear memories together; `None` is the default.
-    pub memory: Option<usize>,
+    /// What every instance is made with; changed ones are for another tenant.
+    pub limits: Limits,
     /// Replaced when the grants change.
     pub secrets: std::sync::RwLock<Arc<Secrets>>,
 }
@@ -276,7 +276,7 @@ impl Engine {
             .allow_ip_name_lookup(false)
             .max_random_size(RANDOM_BYTES);
         let mut http = WasiHttpCtx::new();
-        http.set_field_size_limit(HEADER_BYTES);
+        http.set_field_size_limit(tenant.limits.headers);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
         let sandbox = Sandbox {
@@ -284,7 +284,7 @@ impl Engine {
             http,
             table,
             hooks: EgressHooks::new(tenant.egress.clone()),
-            quota: Quota::new(tenant.memory),
+            quota: Quota::new(&tenant.limits),
             tenant,
             meter,
         };

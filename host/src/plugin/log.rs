@@ -11,7 +11,6 @@ use tracing::{debug, error, info, trace, warn};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-const LINES_PER_SECOND: u32 = 200;
 const MAX_LINE_BYTES: usize = 4 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,14 +26,16 @@ pub enum Level {
 pub struct GuestLog {
     plugin: String,
     group: String,
+    lines_per_second: u32,
     rate: Mutex<Rate>,
 }
 
 impl GuestLog {
-    pub fn new(plugin: String, group: String) -> Self {
+    pub fn new(plugin: String, group: String, lines_per_second: u32) -> Self {
         Self {
             plugin,
             group,
+            lines_per_second,
             rate: Mutex::new(Rate::default()),
         }
     }
@@ -45,7 +46,7 @@ impl GuestLog {
             .rate
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .admit(Instant::now());
+            .admit(self.lines_per_second, Instant::now());
         let Some(suppressed) = admission else {
             return;
         };
@@ -73,7 +74,7 @@ struct Rate {
 
 impl Rate {
     /// The count of lines suppressed before this one; `None` when this one is suppressed.
-    fn admit(&mut self, now: Instant) -> Option<u64> {
+    fn admit(&mut self, most: u32, now: Instant) -> Option<u64> {
         let is_over = self
             .window
             .is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1));
@@ -81,7 +82,7 @@ impl Rate {
             self.window = Some(now);
             self.lines = 0;
         }
-        if self.lines == LINES_PER_SECOND {
+        if self.lines == most {
             self.suppressed += 1;
             return None;
         }
@@ -210,11 +211,11 @@ mod tests {
     fn a_flood_is_cut_to_a_rate_and_counted() {
         let mut rate = Rate::default();
         let now = Instant::now();
-        let admitted = (0..1000).filter(|_| rate.admit(now).is_some()).count();
-        assert_eq!(admitted, LINES_PER_SECOND as usize);
+        let admitted = (0..1000).filter(|_| rate.admit(200, now).is_some()).count();
+        assert_eq!(admitted, 200);
         let later = now + Duration::from_secs(1);
-        assert_eq!(rate.admit(later), Some(800));
-        assert_eq!(rate.admit(later), Some(0));
+        assert_eq!(rate.admit(200, later), Some(800));
+        assert_eq!(rate.admit(200, later), Some(0));
     }
 
     #[test]
@@ -227,7 +228,7 @@ mod tests {
 
     #[test]
     fn stdio_waits_for_the_end_of_a_line() {
-        let log = Arc::new(GuestLog::new("p".into(), "g".into()));
+        let log = Arc::new(GuestLog::new("p".into(), "g".into(), 200));
         let stdio = Stdio::new(log.clone(), Level::Info);
         let lines = || log.rate.lock().expect("no test poisons it").lines;
         stdio.push(b"one");

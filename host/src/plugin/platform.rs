@@ -18,9 +18,11 @@ use tracing::{info, warn};
 use super::actor::{Actor, Clocks, Instance, NotBuilt, Recipe};
 use super::bindings::Description;
 use super::directory::{Directory, Reference};
-use super::egress::{Egress, EgressOptions, REQUESTS_IN_ALL, Resolver, system_resolver};
+use super::egress::{
+    Egress, EgressOptions, Observer, Policy, REQUESTS_IN_ALL, Resolver, system_resolver,
+};
 use super::engine::{Engine, ProcessorTimeSpent, Program, Tenant};
-use super::grants::{Grants, GrantsFile, built_in};
+use super::grants::{Grants, GrantsFile, Limits, built_in};
 use super::kv::Kv;
 use super::log::GuestLog;
 use super::pin::Pins;
@@ -47,6 +49,8 @@ pub struct PlatformOptions {
     pub clocks: Clocks,
     /// How names become addresses.
     pub resolver: Resolver,
+    /// Told of every request that a plugin made.
+    pub observer: Observer,
     /// How often `plugins.toml` and granted files are looked at.
     pub watch_interval: Duration,
 }
@@ -63,6 +67,7 @@ impl PlatformOptions {
             store,
             clocks: Clocks::default(),
             resolver: system_resolver(),
+            observer: Arc::new(|_| {}),
             watch_interval: Duration::from_secs(1),
         }
     }
@@ -193,7 +198,8 @@ impl Platform {
             program,
         } = candidate;
         let (plugin, digest) = (standing.plugin.clone(), standing.digest);
-        let recipe = Arc::new(self.recipe(&standing, &grants, program, request));
+        let policy = policy(grants.clone(), request.config.clone()).await?;
+        let recipe = Arc::new(self.recipe(&standing, &grants, policy, program, request));
         let building = recipe.clone();
         let config = request.config.clone();
         let (first, description) = self
@@ -268,6 +274,7 @@ impl Platform {
         &self,
         standing: &Standing,
         grants: &Grants,
+        policy: Policy,
         program: Program,
         request: &LoadRequest<'_>,
     ) -> Recipe {
@@ -281,18 +288,27 @@ impl Platform {
                 grants_file: self.options.grants_file.clone(),
                 no_built_in: lacks_built_in.then(|| self.shipped.why_not(&plugin, standing.digest)),
                 resolver: self.options.resolver.clone(),
+                observer: self.options.observer.clone(),
                 all: self.requests.clone(),
             },
-            grants.reach(request.config),
+            policy,
         );
+        let limits = grants.limits.over(Limits {
+            cpu: self.options.clocks.processor,
+            ..Limits::default()
+        });
         let env = grants.env.iter();
         let env = env.filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)));
         let tenant = Tenant {
-            log: Arc::new(GuestLog::new(plugin.clone(), group.clone())),
+            log: Arc::new(GuestLog::new(
+                plugin.clone(),
+                group.clone(),
+                limits.log_lines_per_second,
+            )),
             kv: Arc::new(Kv::new(self.options.store.clone(), group)),
             egress: Arc::new(egress),
             env: env.collect(),
-            memory: grants.memory,
+            limits: limits.clone(),
             secrets: RwLock::new(Arc::new(secrets_of(grants, request.config))),
         };
         Recipe {
@@ -302,7 +318,10 @@ impl Platform {
             tenant: Arc::new(tenant),
             config: request.config.to_string(),
             settings: request.settings.clone(),
-            clocks: self.options.clocks.clone(),
+            clocks: Clocks {
+                processor: limits.cpu,
+                ..self.options.clocks.clone()
+            },
         }
     }
 
@@ -354,7 +373,9 @@ impl Platform {
             settings: ProviderSettings::default(),
             group_key: &standing.plugin,
         };
-        let recipe = self.recipe(&standing, &Grants::default(), program, &request);
+        let nothing = Grants::default();
+        let policy = Policy::read(&nothing, request.config);
+        let recipe = self.recipe(&standing, &nothing, policy, program, &request);
         self.guarded("describe", async move { describe(&recipe).await })
             .await
     }
@@ -362,6 +383,12 @@ impl Platform {
     fn loads(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, PluginEntry>> {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Reading the files that grants name blocks.
+async fn policy(grants: Grants, config: serde_json::Value) -> Result<Policy, Cause> {
+    let read = tokio::task::spawn_blocking(move || Policy::read(&grants, &config)).await;
+    read.map_err(|problem| Cause::Unreadable(problem.to_string()))
 }
 
 /// One file on its way to be a plugin.

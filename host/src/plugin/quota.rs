@@ -6,10 +6,7 @@
 
 use wasmtime::{Error, ResourceLimiter};
 
-const MEMORY_BYTES: usize = 128 << 20;
-const TABLE_ELEMENTS: usize = 65_536;
-/// Core instances, tables and memories, each.
-const PIECES: usize = 64;
+use super::grants::Limits;
 
 /// Bytes or elements: granted so far, and at most.
 #[derive(Debug)]
@@ -39,14 +36,16 @@ impl Total {
 pub struct Quota {
     memory: Total,
     elements: Total,
+    /// Core instances, tables and memories, each.
+    pieces: usize,
 }
 
 impl Quota {
-    /// `memory`: bytes of all linear memories together; `None` is the default.
-    pub fn new(memory: Option<usize>) -> Self {
+    pub fn new(limits: &Limits) -> Self {
         Self {
-            memory: Total::new(memory.unwrap_or(MEMORY_BYTES)),
-            elements: Total::new(TABLE_ELEMENTS),
+            memory: Total::new(limits.memory),
+            elements: Total::new(limits.table_elements),
+            pieces: limits.pieces,
         }
     }
 }
@@ -71,15 +70,15 @@ impl ResourceLimiter for Quota {
     }
 
     fn instances(&self) -> usize {
-        PIECES
+        self.pieces
     }
 
     fn tables(&self) -> usize {
-        PIECES
+        self.pieces
     }
 
     fn memories(&self) -> usize {
-        PIECES
+        self.pieces
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::grants::{Grants, SecretSource};
+use super::grants::{Grants, SecretSource, Tls};
 use super::report::Digest;
 
 /// Bytes of one secret.
@@ -24,6 +24,8 @@ pub enum SecretProblem {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Secrets {
     files: BTreeMap<String, Option<PathBuf>>,
+    /// Named by `tls`: never read by the plugin, watched like a secret.
+    tls: Vec<PathBuf>,
 }
 
 impl Secrets {
@@ -45,6 +47,7 @@ impl Secrets {
                 .iter()
                 .map(|(name, source)| (name.clone(), file(source)))
                 .collect(),
+            tls: grants.tls.values().flat_map(Tls::files).cloned().collect(),
         }
     }
 
@@ -64,7 +67,7 @@ impl Secrets {
 
     /// What the files are now; two that differ mean that a secret changed.
     pub fn fingerprint(&self, before: &Fingerprint) -> Fingerprint {
-        let files = self.files.values().flatten();
+        let files = self.files.values().flatten().chain(&self.tls);
         Fingerprint(
             files
                 .map(|file| (file.clone(), State::of(file, before.0.get(file))))
@@ -112,7 +115,7 @@ impl State {
 }
 
 /// A pipe would hold the reader for ever and a device has no end: only regular files are secrets.
-fn read_regular(file: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn read_regular(file: &Path) -> Result<Vec<u8>, String> {
     let told = |problem: std::io::Error| problem.to_string();
     if !std::fs::metadata(file).map_err(told)?.is_file() {
         return Err("not a regular file".to_owned());

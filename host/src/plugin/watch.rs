@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::actor::Recipe;
+use super::egress::Policy;
 use super::grants::{Grants, GrantsFile, built_in};
 use super::pin::Pins;
 use super::report::{Cause, Digest};
@@ -61,6 +62,8 @@ impl Watcher {
             tokio::task::spawn_blocking(move || secrets.fingerprint(&before))
         };
         let mut files = look(Fingerprint::default()).await.unwrap_or_default();
+        // What changed since the plugin was loaded is in this look, and no later one will tell of it.
+        self.reread().await;
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -80,12 +83,22 @@ impl Watcher {
             };
             if seen != files {
                 info!(plugin = %self.standing.plugin, "granted file changed");
+                self.reread().await;
                 is_changed = true;
             }
             files = seen;
             if is_changed {
                 self.granted.send_modify(|count| *count += 1);
             }
+        }
+    }
+
+    /// The files that `tls` names, under the grants that are in force.
+    async fn reread(&self) {
+        let egress = self.recipe.tenant.egress.clone();
+        let read = tokio::task::spawn_blocking(move || egress.reread()).await;
+        if let Err(problem) = read {
+            error!(plugin = %self.standing.plugin, %problem, "granted files were not read anew");
         }
     }
 
@@ -120,8 +133,13 @@ impl Watcher {
             }
         };
         let tenant = &self.recipe.tenant;
-        tenant.egress.regrant(grants.reach(&self.config));
         let secrets = Arc::new(secrets_of(&grants, &self.config));
+        let (egress, config) = (tenant.egress.clone(), self.config.clone());
+        let adopted =
+            tokio::task::spawn_blocking(move || egress.adopt(Policy::read(&grants, &config))).await;
+        if let Err(problem) = adopted {
+            error!(%plugin, %problem, "plugin grants were not applied");
+        }
         *tenant
             .secrets
             .write()

@@ -268,6 +268,10 @@ fn names_and_kinds_are_those_of_gitlab_runner() {
     fleeting_taskscaler_task_instance_readiness_time_seconds histogram
     fleeting_taskscaler_task_operations_total counter
     fleeting_taskscaler_tasks gauge
+    fleetling_plugin_request_duration_seconds histogram
+    fleetling_plugin_request_received_bytes_total counter
+    fleetling_plugin_request_sent_bytes_total counter
+    fleetling_plugin_requests_total counter
     fleetling_scaler_decisions_total counter
     gitlab_runner_concurrent gauge
     gitlab_runner_errors_total counter

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! network ─ chunk, within `idle` ─► Carrier ─ one piece at a time, taken within TAKEN ─► stream ─► guest
-//!                                     └ holds the connection and its permits
+//!                                     └ holds the connection, the plugin's own permit, and the shared one
+//!                                       while the guest keeps up: a body left unread costs other plugins nothing
 //! ```
 //! Invariant: permits are given back when the body ended, when the guest dropped it, when either side let its time pass,
 //! and when the guest's call is over; the guest sees an end only where the server made one.
@@ -16,10 +17,14 @@ use hyper::body::Frame;
 use tokio::sync::mpsc;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::{BODY_BYTES, Permits};
+use super::exchange::Underway;
+use super::permits::Permits;
 
 /// A guest may compute between two pieces, however impatient it is with its server.
 const TAKEN: Duration = Duration::from_secs(1);
+
+/// How long a piece may wait for its guest before others get the shared permit.
+const KEPT_UP: Duration = Duration::from_millis(50);
 
 /// `None` is the end that the server made.
 type Piece = Result<Option<Bytes>, Error>;
@@ -29,7 +34,10 @@ pub(super) struct Carrier {
     response: reqwest::Response,
     /// The longest wait for the server.
     idle: Duration,
+    /// The most bytes.
+    limit: usize,
     permits: Permits,
+    underway: Underway,
     to: mpsc::Sender<Piece>,
 }
 
@@ -37,7 +45,9 @@ pub(super) struct Carrier {
 pub(super) fn carried(
     response: reqwest::Response,
     idle: Duration,
+    limit: usize,
     permits: Permits,
+    underway: Underway,
 ) -> (Carrier, WasiBody) {
     let (to, from) = mpsc::channel::<Piece>(1);
     let pieces = stream::unfold(Some(from), |from| async {
@@ -52,7 +62,9 @@ pub(super) fn carried(
     let carrier = Carrier {
         response,
         idle,
+        limit,
         permits,
+        underway,
         to,
     };
     (carrier, BodyExt::boxed_unsync(StreamBody::new(pieces)))
@@ -70,18 +82,34 @@ impl Carrier {
                 Ok(Ok(None)) => break Ok(None),
                 Ok(Ok(Some(piece))) => {
                     bytes += piece.len();
-                    if bytes > BODY_BYTES {
-                        break Err(Error::HttpResponseBodySize(Some(BODY_BYTES as u64)));
+                    self.underway.received(piece.len());
+                    if bytes > self.limit {
+                        break Err(Error::HttpResponseBodySize(Some(self.limit as u64)));
                     }
-                    let sent = tokio::time::timeout(taken, self.to.send(Ok(Some(piece)))).await;
-                    if !matches!(sent, Ok(Ok(()))) {
+                    let given = self.give(piece);
+                    if !matches!(tokio::time::timeout(taken, given).await, Ok(true)) {
                         return;
+                    }
+                    if !self.permits.regain().await {
+                        break Err(Error::ConnectionLimitReached);
                     }
                 }
             }
         };
         // The last word needs no connection, and may wait for a guest that reads slowly.
-        drop((self.response, self.permits));
+        drop((self.response, self.permits, self.underway));
         drop(tokio::time::timeout(taken, self.to.send(last)).await);
+    }
+
+    /// False when nobody reads any more. Others use the shared permit while the guest takes its time.
+    async fn give(&mut self, piece: Bytes) -> bool {
+        let place = match tokio::time::timeout(KEPT_UP, self.to.reserve()).await {
+            Ok(place) => place,
+            Err(_) => {
+                self.permits.lend();
+                self.to.reserve().await
+            }
+        };
+        place.map(|place| place.send(Ok(Some(piece)))).is_ok()
     }
 }

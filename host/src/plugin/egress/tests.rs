@@ -1,15 +1,21 @@
 //! Real listeners on the loopback: a denied request must leave no connection behind.
 
+mod counted;
+mod proxied;
+mod secured;
+mod shared;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http_body_util::{Empty, Full};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use wasmtime_wasi_http::WasiHttpHooks;
 
 use super::*;
-use crate::plugin::grants::GrantsFile;
+use crate::plugin::grants::{Grants, GrantsFile};
 
 /// Answers each connection's first request with `response` and counts connections.
 struct Server {
@@ -49,13 +55,24 @@ impl Server {
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-a: b\r\n\r\nhi";
 
-fn reach(toml: &str) -> Reach {
+fn grants(toml: &str) -> Grants {
     let file = GrantsFile::parse(&format!("[p]\n{toml}")).expect("the test's grants parse");
-    file.plugins["p"].reach(&json!({}))
+    file.plugins["p"].clone()
 }
 
+/// Without an environment.
+fn policy(toml: &str) -> Policy {
+    Policy::with_environment(&grants(toml), &Value::Null, &|_| None)
+}
+
+type Names = &'static [(&'static str, &'static str)];
+
 /// Names lead where the table says; a name that is not in it leads nowhere.
-fn egress(toml: &str, names: &'static [(&'static str, &'static str)]) -> Egress {
+fn egress(toml: &str, names: Names) -> Egress {
+    Egress::new(options(names), policy(toml))
+}
+
+fn options(names: Names) -> EgressOptions {
     let resolver: Resolver = Arc::new(move |name| {
         let found = names.iter().filter(|(known, _)| *known == name);
         let found = found
@@ -63,15 +80,15 @@ fn egress(toml: &str, names: &'static [(&'static str, &'static str)]) -> Egress 
             .collect();
         Box::pin(async move { Ok(found) })
     });
-    let options = EgressOptions {
+    EgressOptions {
         plugin: "p".into(),
         group: "g".into(),
         grants_file: "plugins.toml".into(),
         no_built_in: None,
         resolver,
+        observer: Arc::new(|_| {}),
         all: Arc::new(Semaphore::new(REQUESTS_IN_ALL)),
-    };
-    Egress::new(options, reach(toml))
+    }
 }
 
 impl Egress {
@@ -110,7 +127,7 @@ fn is_denied<T>(outcome: &Result<T, Error>) -> bool {
 }
 
 #[tokio::test]
-async fn a_granted_request_arrives_with_its_body_and_host() {
+async fn rule_9_a_granted_request_arrives_with_its_body_and_the_host_that_was_checked() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
     let toml = format!("http = [\"http://127.0.0.1:{port}\"]\nplaintext = true\nloopback = true");
@@ -145,7 +162,7 @@ async fn a_granted_request_arrives_with_its_body_and_host() {
 }
 
 #[tokio::test]
-async fn what_is_not_granted_is_refused_before_a_packet_leaves() {
+async fn rule_8_and_9_what_is_not_granted_is_refused_before_a_packet_leaves() {
     let server = Server::start(OK).await;
     let port = server.port;
     let names = &[
@@ -191,24 +208,28 @@ async fn adding_the_grant_heals_and_a_denial_is_news_once() {
     let [(host, count)] = &egress.counts()[..] else {
         panic!("one host was asked for");
     };
-    assert_eq!((host, count.denied, count.is_denied), (&url, 3, true));
+    assert_eq!((host, count.denied), (&url, 3));
     let asked = Target::parse(&url).expect("a target");
-    let denial = reach("").admits(&asked).expect_err("nothing is granted");
+    let reach = grants("").reach(&json!({}));
+    let denial = reach.admits(&asked).expect_err("nothing is granted");
+    let told = |egress: &Egress| lock(&egress.hosts)[&url].told.clone();
+    assert_eq!(told(&egress), denial.to_string());
     let grant = denial.grant().expect("it can be granted");
     assert_eq!(server.seen(), 0);
-    egress.regrant(reach(&grant.replace(", ", "\n")));
+    egress.adopt(policy(&grant));
+    assert_eq!(told(&egress), "");
     let response = egress.answer(get(&url), RequestOptions::default()).await;
     assert_eq!(
         text(response.expect("it is granted")).await.expect("whole"),
         b"hi"
     );
     assert_eq!(server.seen(), 1);
-    egress.regrant(Reach::default());
+    egress.adopt(policy(""));
     assert!(is_denied(&egress.answer(get(&url), quick()).await));
 }
 
 #[tokio::test]
-async fn a_redirect_is_handed_to_the_guest_and_not_followed() {
+async fn rule_9_a_redirect_is_handed_to_the_guest_and_not_followed() {
     let target = Server::start(OK).await;
     let location = format!("location: http://127.0.0.1:{}/", target.port);
     let redirect = format!("HTTP/1.1 302 Found\r\n{location}\r\ncontent-length: 0\r\n\r\n");
@@ -250,19 +271,19 @@ async fn each_phase_has_its_own_clock_and_each_size_its_limit() {
     ));
     let announced = format!(
         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n",
-        BODY_BYTES + 1
+        Limits::default().body + 1
     );
     assert!(matches!(
         ask(announced).await,
         Err(Error::HttpResponseBodySize(_))
     ));
     let mut endless = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
-    endless.resize(endless.len() + BODY_BYTES + 1, b'x');
+    endless.resize(endless.len() + Limits::default().body + 1, b'x');
     assert!(matches!(
         ask(endless).await,
         Err(Error::HttpResponseBodySize(_))
     ));
-    let long = "x".repeat(HEADER_BYTES);
+    let long = "x".repeat(Limits::default().headers);
     let long = format!("HTTP/1.1 200 OK\r\nx-long: {long}\r\ncontent-length: 0\r\n\r\n");
     assert!(matches!(
         ask(long).await,
@@ -305,7 +326,7 @@ async fn eight_requests_at_once_are_a_plugins_share() {
         })
         .collect();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-    while server.seen() < REQUESTS_PER_PLUGIN {
+    while server.seen() < Limits::default().concurrent_requests {
         assert!(
             tokio::time::Instant::now() < deadline,
             "only {}",
@@ -313,7 +334,7 @@ async fn eight_requests_at_once_are_a_plugins_share() {
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(egress.in_flight(), REQUESTS_PER_PLUGIN);
+    assert_eq!(egress.in_flight(), Limits::default().concurrent_requests);
     for task in tasks {
         task.abort();
     }
@@ -347,7 +368,7 @@ async fn until_idle(egress: &Egress) {
 
 /// More than a connection and a guest's buffer hold, so that the server cannot be done with it.
 fn large() -> Vec<u8> {
-    let length = BODY_BYTES / 2;
+    let length = Limits::default().body / 2;
     let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").into_bytes();
     answer.resize(answer.len() + length, b'x');
     answer
@@ -370,7 +391,7 @@ async fn a_body_that_nobody_reads_gives_its_place_back_and_does_not_look_whole()
     until_idle(&egress).await;
     let read = egress.answer(get(&url), RequestOptions::default()).await;
     let read = text(read.expect("an answer")).await.expect("it is whole");
-    assert_eq!(read.len(), BODY_BYTES / 2);
+    assert_eq!(read.len(), Limits::default().body / 2);
 }
 
 #[tokio::test]

@@ -5,6 +5,9 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
+/// Bytes of a DNS name as it is written.
+const LONGEST_NAME: usize = 253;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
     Https,
@@ -38,7 +41,7 @@ impl fmt::Display for Scheme {
 }
 
 /// A host as requests name it: folded, in punycode, without the trailing dot.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Name {
     Dns(String),
     Ip(IpAddr),
@@ -46,11 +49,11 @@ pub enum Name {
 
 impl Name {
     /// `url` reads `0x7f.1`, `2130706433` and `127.1` as the address they are.
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         match Host::parse(text).ok()? {
             Host::Domain(name) => {
                 let name = name.strip_suffix('.').unwrap_or(&name);
-                (!name.is_empty()).then(|| Self::Dns(name.to_owned()))
+                is_plain(name).then(|| Self::Dns(name.to_owned()))
             }
             Host::Ipv4(address) => Some(Self::Ip(address.into())),
             Host::Ipv6(address) => Some(Self::Ip(
@@ -58,6 +61,18 @@ impl Name {
             )),
         }
     }
+}
+
+/// `url` takes more for a name than a resolver does. What is none must not come into a suggested line either: a `*`
+/// there would be a wildcard, a brace a template, a quote the end of the string.
+fn is_plain(name: &str) -> bool {
+    name.len() <= LONGEST_NAME
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        })
 }
 
 impl fmt::Display for Name {
@@ -140,7 +155,10 @@ pub enum EntryProblem {
     NoScheme(String),
     #[error("`{0}` has the scheme `{1}`: only https and http can be granted")]
     Scheme(String, String),
-    #[error("`{0}` has a path, query, fragment or user name: this grants hosts, not URLs")]
+    /// Only the host is quoted: what surrounds it may be a password or a token.
+    #[error(
+        "a path, query, fragment or user name beside `{0}`: write that alone, this grants hosts, not URLs"
+    )]
     NotAHost(String),
     #[error("`{0}` has a port that is none: write a number from 1 to 65535, or `*` for any")]
     Port(String),
@@ -163,7 +181,9 @@ impl Entry {
             return Err(EntryProblem::Scheme(written(), scheme.to_owned()));
         };
         if rest.contains(['/', '?', '#', '@', '\\']) {
-            return Err(EntryProblem::NotAHost(written()));
+            let host = rest.rsplit('@').next().unwrap_or_default();
+            let host = host.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+            return Err(EntryProblem::NotAHost(format!("{scheme}://{host}")));
         }
         let (host, port) = split_port(rest);
         let port = match port {
@@ -254,7 +274,7 @@ impl fmt::Display for Entry {
 }
 
 /// The colon of a port is the last one, and never one inside `[…]`.
-fn split_port(authority: &str) -> (&str, Option<&str>) {
+pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
     let after_brackets = authority.rfind(']').map_or(0, |at| at + 1);
     match authority[after_brackets..].rfind(':') {
         Some(at) => {

@@ -7,21 +7,28 @@
 //! Nothing a plugin says about itself is an input here.
 
 mod entry;
+mod limits;
+mod proxy;
+mod reach;
+mod reading;
+mod tls;
 mod written;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use entry::{Entry, EntryProblem, Name, Target};
-pub use written::{GrantsFile, GrantsProblem, GrantsProblems};
+pub use limits::{Limit, Limits, LimitsWritten};
+pub use proxy::{Proxy, ProxyProblem, ProxyUrl};
+pub use reach::{Denial, Reach};
+pub use reading::GrantsProblem;
+pub use tls::{CertificateDigest, ClientCertificate, Tls, TlsHost};
+pub use written::{GrantsFile, GrantsProblems};
 
 use entry::{Pattern, Port, Scheme};
-
-use super::address::{self, AddressRules, Purpose};
 
 /// Where a granted secret is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,9 +70,11 @@ pub struct Grants {
     pub metadata: Option<bool>,
     pub allow_any_host: Option<bool>,
     pub private_addresses: Option<PrivateAddresses>,
+    pub tls: BTreeMap<TlsHost, Tls>,
+    pub proxy: Option<Proxy>,
+    pub limits: LimitsWritten,
+    pub log_requests: Option<bool>,
     pub reload: Option<Reload>,
-    /// Bytes of one instance's linear memories together.
-    pub memory: Option<usize>,
     /// In lower-case hexadecimal.
     pub sha256: Option<String>,
     pub builtin: Option<bool>,
@@ -82,14 +91,17 @@ impl Grants {
         grants.http.extend(over.http.iter().cloned());
         grants.env.extend(over.env.iter().cloned());
         grants.secrets.extend(over.secrets.clone());
+        grants.tls.extend(over.tls.clone());
+        grants.limits.extend(&over.limits);
         let Self {
             plaintext,
             loopback,
             metadata,
             allow_any_host,
             private_addresses,
+            proxy,
+            log_requests,
             reload,
-            memory,
             sha256,
             builtin,
             ..
@@ -100,8 +112,9 @@ impl Grants {
             metadata: metadata.or(grants.metadata),
             allow_any_host: allow_any_host.or(grants.allow_any_host),
             private_addresses: private_addresses.or(grants.private_addresses),
+            proxy: proxy.or(grants.proxy),
+            log_requests: log_requests.or(grants.log_requests),
             reload: reload.or(grants.reload),
-            memory: memory.or(grants.memory),
             sha256: sha256.or(grants.sha256),
             builtin: builtin.or(grants.builtin),
             ..grants
@@ -119,14 +132,12 @@ impl Grants {
 
     /// The entries over one group's `plugin_config`. A template whose key is not written grants nothing.
     pub fn reach(&self, config: &serde_json::Value) -> Reach {
-        Reach {
-            entries: self.http.iter().filter_map(|t| t.over(config)).collect(),
-            plaintext: self.plaintext.unwrap_or_default(),
-            loopback: self.loopback.unwrap_or_default(),
-            metadata: self.metadata.unwrap_or_default(),
-            any_host: self.allow_any_host.unwrap_or_default(),
-            private: self.private_addresses.unwrap_or_default(),
-        }
+        Reach::new(self, config)
+    }
+
+    /// The part that instances are made with: where it differs, a change applies to those made from then on.
+    pub fn makes_same_instances(&self, other: &Self) -> bool {
+        self.env == other.env && self.limits == other.limits
     }
 
     /// What an operator should be reminded of at every start.
@@ -138,6 +149,10 @@ impl Grants {
             (
                 self.metadata,
                 "this machine's credential service may be reached",
+            ),
+            (
+                self.proxy.as_ref().map(|_| true),
+                "a proxy resolves names, so the addresses they lead to are not judged",
             ),
         ]
         .into_iter()
@@ -185,164 +200,6 @@ fn substitute(text: &str, value: impl Fn(&str) -> Option<String>) -> Option<Stri
     }
     out.push_str(rest);
     Some(out)
-}
-
-/// What one group's plugin may reach: grants over its configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reach {
-    entries: Vec<Entry>,
-    plaintext: bool,
-    loopback: bool,
-    metadata: bool,
-    any_host: bool,
-    private: PrivateAddresses,
-}
-
-impl Reach {
-    /// The first layer: the name. What it answers rules the second: every address the name leads to.
-    pub fn admits(&self, target: &Target) -> Result<AddressRules, Denial> {
-        let deny = |why| Denial {
-            target: target.clone(),
-            why,
-            purpose: match &target.name {
-                Name::Ip(address) => Some(address::purpose(*address)),
-                Name::Dns(_) => None,
-            },
-            lacks_plaintext: target.scheme == Scheme::Http && !self.plaintext,
-            lacks_loopback: !self.loopback,
-            is_listed: self.lists(target),
-            private_never: self.private == PrivateAddresses::Never,
-        };
-        let is_metadata = matches!(&target.name, Name::Ip(address)
-            if address::purpose(*address) == Purpose::Metadata);
-        if is_metadata {
-            return if self.metadata {
-                Ok(AddressRules {
-                    metadata: true,
-                    ..AddressRules::default()
-                })
-            } else {
-                Err(deny(Why::Metadata))
-            };
-        }
-        let mut matching = self.entries.iter().filter(|e| e.admits(target)).peekable();
-        if matching.peek().is_none() && !self.any_host {
-            return Err(deny(Why::NotGranted));
-        }
-        if target.scheme == Scheme::Http && !self.plaintext {
-            return Err(deny(Why::Plaintext));
-        }
-        let is_literal = matching.any(Entry::is_literal);
-        let rules = AddressRules {
-            private: match self.private {
-                PrivateAddresses::Never => false,
-                PrivateAddresses::ListedNames => is_literal,
-                PrivateAddresses::Any => true,
-            },
-            loopback: self.loopback && is_literal && names_loopback(&target.name),
-            metadata: false,
-        };
-        match &target.name {
-            Name::Ip(address) => match rules.refuse(*address) {
-                Some(_) => Err(deny(Why::Address(*address))),
-                None => Ok(rules),
-            },
-            Name::Dns(_) => Ok(rules),
-        }
-    }
-
-    /// The denial for a granted name, all of whose addresses the second layer refused.
-    pub fn refused_address(&self, target: &Target, address: std::net::IpAddr) -> Denial {
-        Denial {
-            target: target.clone(),
-            why: Why::Address(address),
-            purpose: Some(address::purpose(address)),
-            lacks_plaintext: false,
-            lacks_loopback: !self.loopback,
-            is_listed: self.lists(target),
-            private_never: self.private == PrivateAddresses::Never,
-        }
-    }
-
-    fn lists(&self, target: &Target) -> bool {
-        self.entries
-            .iter()
-            .any(|e| e.is_literal() && e.admits(target))
-    }
-}
-
-/// A name other than this may be rebound to the loopback by whoever owns it.
-fn names_loopback(name: &Name) -> bool {
-    match name {
-        Name::Dns(name) => name == "localhost",
-        Name::Ip(address) => address::purpose(*address) == Purpose::Loopback,
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    NotGranted,
-    Plaintext,
-    Metadata,
-    Address(std::net::IpAddr),
-}
-
-/// A request refused before a packet left.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denial {
-    target: Target,
-    why: Why,
-    purpose: Option<Purpose>,
-    lacks_plaintext: bool,
-    lacks_loopback: bool,
-    is_listed: bool,
-    private_never: bool,
-}
-
-impl Denial {
-    /// The lines to add to the plugin's table, such as `http = ["…"]`; each entry of a list that the table already has
-    /// goes into that list.
-    /// `None` when nothing an operator writes admits it.
-    pub fn grant(&self) -> Option<String> {
-        let mut keys = Vec::new();
-        let http = || format!("http = [\"{}\"]", self.target);
-        match (self.why, self.purpose) {
-            (Why::Metadata, _) => return Some("metadata = true".to_owned()),
-            (_, Some(Purpose::Loopback)) if !names_loopback(&self.target.name) => return None,
-            (_, None | Some(Purpose::Public | Purpose::Private | Purpose::Loopback)) => {
-                if !self.is_listed {
-                    keys.push(http());
-                }
-            }
-            _ => return None,
-        }
-        if self.lacks_plaintext {
-            keys.push("plaintext = true".to_owned());
-        }
-        if self.lacks_loopback && names_loopback(&self.target.name) {
-            keys.push("loopback = true".to_owned());
-        }
-        if self.purpose == Some(Purpose::Private) && self.private_never {
-            keys.push("private_addresses = \"listed-names\"".to_owned());
-        }
-        (!keys.is_empty()).then(|| keys.join("\n"))
-    }
-}
-
-impl fmt::Display for Denial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let target = &self.target;
-        match (self.why, self.purpose) {
-            (Why::NotGranted, _) => write!(f, "{target} is not granted"),
-            (Why::Plaintext, _) => write!(f, "{target} is plaintext http, which is not granted"),
-            (Why::Metadata, _) => write!(f, "{target} is this machine's credential service"),
-            (Why::Address(address), purpose) => write!(
-                f,
-                "{target} leads to {address}, a {} address",
-                purpose.unwrap_or(Purpose::Public)
-            ),
-        }
-    }
 }
 
 /// What ships with built-in grants; effective only for a digest that `shipped.toml` lists under the same name.
@@ -396,14 +253,4 @@ pub fn built_in(plugin: &str) -> Option<Grants> {
 /// Which plugins have built-in grants, for messages that say why one has none.
 pub fn has_built_in(plugin: &str) -> bool {
     built_in(plugin).is_some()
-}
-
-/// Names in a table, for nearest-key hints.
-fn nearest<'a>(written: &str, known: &BTreeSet<&'a str>) -> Option<&'a str> {
-    known
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(written, known), *known))
-        .filter(|(distance, _)| *distance <= 2)
-        .min()
-        .map(|(_, known)| known)
 }

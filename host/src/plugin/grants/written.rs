@@ -1,25 +1,24 @@
-//! `plugins.toml` as the operator wrote it: every problem at once, each with its line.
+//! `plugins.toml` as the operator wrote it: every problem at once, each with its line and column.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Grants, PrivateAddresses, Reload, SecretSource, Template, nearest};
+use super::reading::{GrantsProblem, Reading, Value, nearest};
+use super::{
+    CertificateDigest, ClientCertificate, Grants, Limit, LimitsWritten, PrivateAddresses, Proxy,
+    ProxyUrl, Reload, SecretSource, Template, Tls, TlsHost,
+};
+use crate::plugin::directory::Reference;
 
 /// All tables of `plugins.toml`, keyed by the operator's plugin name without `fleeting-plugin-` and a tag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GrantsFile {
+    /// Every plugin needs a `sha256` in its table. Stands at the top, before the first table: it is a rule for all.
+    pub require_pins: bool,
     pub plugins: BTreeMap<String, Grants>,
-}
-
-/// One thing wrong, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GrantsProblem {
-    pub line: usize,
-    pub message: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,13 +28,15 @@ impl fmt::Display for GrantsProblems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, problem) in self.0.iter().enumerate() {
             let separator = if i == 0 { "" } else { "; " };
-            write!(f, "{separator}line {}: {}", problem.line, problem.message)?;
+            write!(f, "{separator}{problem}")?;
         }
         Ok(())
     }
 }
 
-const KEYS: [&str; 13] = [
+const REQUIRE_PINS: &str = "require_pins";
+
+const KEYS: [&str; 17] = [
     "http",
     "env",
     "secret",
@@ -44,75 +45,71 @@ const KEYS: [&str; 13] = [
     "metadata",
     "allow_any_host",
     "private_addresses",
-    "reload",
+    "tls",
+    "proxy",
+    "limits",
     "memory",
+    "log_requests",
+    "reload",
     "sha256",
     "builtin",
     "secrets",
 ];
 
+const TLS_KEYS: [&str; 4] = ["ca", "client_cert", "client_key", "sha256"];
+
 impl GrantsFile {
     pub fn parse(text: &str) -> Result<Self, GrantsProblems> {
-        let mut reading = Reading {
-            text,
-            problems: Vec::new(),
-        };
+        let mut reading = Reading::new(text);
         let document = match DeTable::parse(text) {
             Ok(document) => document,
             Err(problem) => {
                 let at = problem.span().map_or(0, |span| span.start);
-                reading.problem(at, problem.message().to_owned());
+                reading.problem(at, problem.message());
                 return Err(GrantsProblems(reading.problems));
             }
         };
-        let mut plugins = BTreeMap::new();
+        let mut file = Self::default();
+        let mut seen = BTreeSet::new();
         for (key, value) in document.get_ref() {
-            let name = super::super::directory::Reference::parse(key.get_ref()).name;
+            let (written, at) = (key.get_ref(), key.span().start);
             let Some(table) = value.get_ref().as_table() else {
-                let message = format!("`{0}` is no table: write `[{0}]`", key.get_ref());
-                reading.problem(key.span().start, message);
+                if written == REQUIRE_PINS {
+                    file.require_pins = reading.flag(written, value).unwrap_or_default();
+                } else if KEYS.contains(&&**written) {
+                    let message = format!(
+                        "`{written}` stands in a plugin's table: write `[aws]` above it, with the plugin's name"
+                    );
+                    reading.problem(at, message);
+                } else if nearest(written, &[REQUIRE_PINS]).is_some() {
+                    reading.unknown(at, written, &[REQUIRE_PINS]);
+                } else {
+                    reading.problem(at, format!("`{written}` is no table: write `[{written}]`"));
+                }
                 continue;
             };
-            let grants = reading.table(table);
-            if plugins.insert(name.clone(), grants).is_some() {
+            let grants = reading.plugin(table);
+            let name = Reference::parse(written).name;
+            if !seen.insert(name.clone()) {
                 let message = format!("a second table for the plugin `{name}`: join the two");
-                reading.problem(key.span().start, message);
+                reading.problem(at, message);
             }
+            file.plugins.insert(name, grants);
         }
         if reading.problems.is_empty() {
-            return Ok(Self { plugins });
+            return Ok(file);
         }
-        reading.problems.sort_by_key(|problem| problem.line);
+        reading.problems.sort();
         Err(GrantsProblems(reading.problems))
     }
 }
 
-struct Reading<'a> {
-    text: &'a str,
-    problems: Vec<GrantsProblem>,
-}
-
-type Value<'i> = Spanned<DeValue<'i>>;
-
+/// The tables and values that only this file has.
 impl Reading<'_> {
-    fn problem(&mut self, at: usize, message: String) {
-        let before = &self.text.as_bytes()[..at.min(self.text.len())];
-        let line = 1 + before.iter().filter(|b| **b == b'\n').count();
-        self.problems.push(GrantsProblem { line, message });
-    }
-
-    fn wrong(&mut self, key: &str, value: &Value<'_>, wanted: &str) {
-        let found = value.get_ref().type_str();
-        self.problem(
-            value.span().start,
-            format!("`{key}` is {wanted}, and this is of type {found}"),
-        );
-    }
-
-    fn table(&mut self, table: &DeTable<'_>) -> Grants {
+    fn plugin(&mut self, table: &DeTable<'_>) -> Grants {
         let mut grants = Grants::default();
         for (key, value) in table {
-            let name: &str = key.get_ref();
+            let (name, at): (&str, _) = (key.get_ref(), key.span().start);
             match name {
                 "http" => {
                     for (at, entry) in self.strings(name, value) {
@@ -122,16 +119,14 @@ impl Reading<'_> {
                         }
                     }
                 }
-                "env" => {
-                    let names = self.strings(name, value);
-                    grants.env.extend(names.into_iter().map(|(_, name)| name));
-                }
+                "env" => grants.env.extend(self.variables(value)),
                 "secret" | "secrets" => self.secrets(name, value, &mut grants.secrets),
                 "plaintext" => grants.plaintext = self.flag(name, value),
                 "loopback" => grants.loopback = self.flag(name, value),
                 "metadata" => grants.metadata = self.flag(name, value),
                 "allow_any_host" => grants.allow_any_host = self.flag(name, value),
                 "builtin" => grants.builtin = self.flag(name, value),
+                "log_requests" => grants.log_requests = self.flag(name, value),
                 "private_addresses" => {
                     let choices = [
                         ("never", PrivateAddresses::Never),
@@ -144,92 +139,187 @@ impl Reading<'_> {
                     let choices = [("pinned", Reload::Pinned), ("any", Reload::Any)];
                     grants.reload = self.choice(name, value, &choices);
                 }
-                "memory" => grants.memory = self.bytes(name, value),
-                "sha256" => grants.sha256 = self.digest(name, value),
-                unknown => {
-                    let hint = nearest(unknown, &BTreeSet::from(KEYS));
-                    let hint = hint.map_or(String::new(), |known| format!("; is it `{known}`?"));
-                    let message = format!("`{unknown}` is not known here{hint}");
-                    self.problem(key.span().start, message);
+                "tls" => self.hosts(value, &mut grants.tls),
+                "proxy" => grants.proxy = self.proxy(value),
+                "limits" => self.limits(value, &mut grants.limits),
+                "memory" => self.limit(at, Limit::Memory, value, &mut grants.limits),
+                "sha256" => grants.sha256 = self.digest(value),
+                REQUIRE_PINS => {
+                    let message = "`require_pins` is a rule for all plugins: write it at the top, before the first table";
+                    self.problem(at, message);
                 }
+                unknown if Limit::of_key(unknown).is_some() => {
+                    let message =
+                        format!("`{unknown}` is a limit: write `limits.{unknown}` for it");
+                    self.problem(at, message);
+                }
+                unknown => self.unknown(at, unknown, &KEYS),
             }
         }
         grants
     }
 
-    fn strings(&mut self, key: &str, value: &Value<'_>) -> Vec<(usize, String)> {
-        let Some(array) = value.get_ref().as_array() else {
-            self.wrong(key, value, "a list of strings");
-            return Vec::new();
-        };
-        let mut strings = Vec::new();
-        for item in array.iter() {
-            match item.get_ref().as_str() {
-                Some(text) => strings.push((item.span().start, text.to_owned())),
-                None => self.wrong(key, item, "a list of strings"),
+    fn variables(&mut self, value: &Value<'_>) -> Vec<String> {
+        let mut names = Vec::new();
+        for (at, name) in self.strings("env", value) {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                let message =
+                    format!("`{name}` is no name of an environment variable: write only the name");
+                self.problem(at, message);
+            } else {
+                names.push(name);
             }
         }
-        strings
+        names
     }
 
-    fn flag(&mut self, key: &str, value: &Value<'_>) -> Option<bool> {
-        let flag = value.get_ref().as_bool();
-        if flag.is_none() {
-            self.wrong(key, value, "true or false");
-        }
-        flag
-    }
-
-    fn string(&mut self, key: &str, value: &Value<'_>) -> Option<String> {
-        let text = value.get_ref().as_str().map(str::to_owned);
-        if text.is_none() {
-            self.wrong(key, value, "a string");
-        }
-        text
-    }
-
-    fn choice<T: Copy>(
-        &mut self,
-        key: &str,
-        value: &Value<'_>,
-        choices: &[(&str, T)],
-    ) -> Option<T> {
-        let text = self.string(key, value)?;
-        let found = choices.iter().find(|(name, _)| *name == text);
-        if found.is_none() {
-            let names: Vec<_> = choices.iter().map(|(n, _)| format!("\"{n}\"")).collect();
-            let message = format!("`{key}` is one of {}", names.join(", "));
-            self.problem(value.span().start, message);
-        }
-        found.map(|(_, choice)| *choice)
-    }
-
-    fn digest(&mut self, key: &str, value: &Value<'_>) -> Option<String> {
-        let text = self.string(key, value)?.to_ascii_lowercase();
+    fn digest(&mut self, value: &Value<'_>) -> Option<String> {
+        let text = self.string("sha256", value)?.to_ascii_lowercase();
         if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Some(text);
         }
-        let message = format!("`{key}` is 64 hexadecimal digits, as `sha256sum` prints them");
+        let message = "`sha256` is 64 hexadecimal digits, as `sha256sum` prints them";
         self.problem(value.span().start, message);
         None
     }
 
-    fn bytes(&mut self, key: &str, value: &Value<'_>) -> Option<usize> {
-        let text = self.string(key, value)?;
-        let size = [("KiB", 10), ("MiB", 20), ("GiB", 30)]
-            .into_iter()
-            .find_map(|(unit, shift)| {
-                let number: usize = text.strip_suffix(unit)?.trim().parse().ok()?;
-                // One linear memory of a 32-bit guest ends at 4 GiB.
-                number
-                    .checked_mul(1 << shift)
-                    .filter(|size| (1..=4usize << 30).contains(size))
-            });
-        if size.is_none() {
-            let message = format!("`{key}` is a size up to 4GiB such as \"128MiB\"");
+    fn proxy(&mut self, value: &Value<'_>) -> Option<Proxy> {
+        let text = self.string("proxy", value)?;
+        if text == "environment" {
+            return Some(Proxy::Environment);
+        }
+        match ProxyUrl::parse(&text) {
+            Ok(url) => Some(Proxy::Url(url)),
+            Err(problem) => {
+                let message = format!("`proxy` is \"environment\" or a proxy's address: {problem}");
+                self.problem(value.span().start, message);
+                None
+            }
+        }
+    }
+
+    fn limits(&mut self, value: &Value<'_>, limits: &mut LimitsWritten) {
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong("limits", value, "a table of limits");
+            return;
+        };
+        for (key, value) in table {
+            match Limit::of_key(key.get_ref()) {
+                Some(limit) => self.limit(key.span().start, limit, value, limits),
+                None => {
+                    let known = Limit::ALL.map(Limit::key);
+                    self.unknown(key.span().start, key.get_ref(), &known);
+                }
+            }
+        }
+    }
+
+    fn limit(&mut self, at: usize, limit: Limit, value: &Value<'_>, limits: &mut LimitsWritten) {
+        let number = match value.get_ref() {
+            DeValue::String(text) => limit.text(text),
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                .ok()
+                .and_then(|number| limit.number(number)),
+            _ => None,
+        };
+        let key = limit.key();
+        match number {
+            Some(number) if limits.put(limit, number) => {}
+            Some(_) => self.problem(
+                at,
+                format!("`{key}` is written twice, here and in `limits`"),
+            ),
+            None => self.problem(value.span().start, format!("`{key}` is {}", limit.wanted())),
+        }
+    }
+
+    fn hosts(&mut self, value: &Value<'_>, hosts: &mut BTreeMap<TlsHost, Tls>) {
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong("tls", value, "a table of hosts");
+            return;
+        };
+        for (key, value) in table {
+            let (written, at) = (key.get_ref(), key.span().start);
+            let host = TlsHost::parse(written);
+            let tls = self.host(written, value);
+            match (host, tls) {
+                (None, _) => {
+                    let message = format!(
+                        "`{written}` is no host: write it like \"api.example.com\" or \"api.example.com:8006\""
+                    );
+                    self.problem(at, message);
+                }
+                (Some(host), Some(tls)) => {
+                    let message = format!("a second table for the host `{host}`: join the two");
+                    if hosts.insert(host, tls).is_some() {
+                        self.problem(at, message);
+                    }
+                }
+                (Some(_), None) => {}
+            }
+        }
+    }
+
+    fn host(&mut self, host: &str, value: &Value<'_>) -> Option<Tls> {
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong(
+                host,
+                value,
+                "a table with `ca`, `client_cert`, `client_key`, `sha256`",
+            );
+            return None;
+        };
+        let mut tls = Tls::default();
+        let (mut certificate, mut private_key) = (None, None);
+        let before = self.problems.len();
+        for (key, value) in table {
+            let (name, at): (&str, _) = (key.get_ref(), key.span().start);
+            match name {
+                "ca" => tls.ca = self.file(name, value),
+                "client_cert" => certificate = self.file(name, value),
+                "client_key" => private_key = self.file(name, value),
+                "sha256" => tls.sha256 = self.certificate_digest(value),
+                other if other.contains("insecure") || other.contains("verify") => {
+                    let message = format!(
+                        "`{other}` is not known here, because certificates are always checked: name the signer's with \
+                         `ca`, or the host's own with `sha256`"
+                    );
+                    self.problem(at, message);
+                }
+                unknown => self.unknown(at, unknown, &TLS_KEYS),
+            }
+        }
+        if self.problems.len() > before {
+            return None;
+        }
+        tls.client = match (certificate, private_key) {
+            (Some(certificate), key) => Some(ClientCertificate {
+                key: key.unwrap_or_else(|| certificate.clone()),
+                certificate,
+            }),
+            (None, None) => None,
+            (None, Some(_)) => {
+                let message =
+                    "`client_key` needs `client_cert`, the certificate that it belongs to";
+                self.problem(value.span().start, message);
+                return None;
+            }
+        };
+        if tls == Tls::default() {
+            let message = "nothing is written for this host: name `ca`, `client_cert` or `sha256`";
+            self.problem(value.span().start, message);
+            return None;
+        }
+        Some(tls)
+    }
+
+    fn certificate_digest(&mut self, value: &Value<'_>) -> Option<CertificateDigest> {
+        let digest = CertificateDigest::parse(&self.string("sha256", value)?);
+        if digest.is_none() {
+            let message = "`sha256` is 64 hexadecimal digits, as `openssl x509 -noout -fingerprint -sha256` prints them";
             self.problem(value.span().start, message);
         }
-        size
+        digest
     }
 
     fn secrets(

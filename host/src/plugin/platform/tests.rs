@@ -505,7 +505,7 @@ fn broken_grants_at_the_start_are_told_with_their_lines() {
     assert_eq!(
         problem.to_string(),
         format!(
-            "{} is not usable: line 2: `htpp` is not known here; is it `http`?",
+            "{} is not usable: line 2, column 1: `htpp` is not known here; is it `http`?",
             file.display()
         )
     );

@@ -1,0 +1,55 @@
+//! The policy as `wasi:http` asks for it: one instance's requests, none of which outlives the call that made it.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+use super::Egress;
+
+/// One instance's; its calls come one after another.
+pub struct EgressHooks {
+    egress: Arc<Egress>,
+    call: CancellationToken,
+}
+
+impl EgressHooks {
+    pub fn new(egress: Arc<Egress>) -> Self {
+        Self {
+            egress,
+            call: CancellationToken::new(),
+        }
+    }
+
+    /// Ends the requests that the call left behind, and gives their permits back.
+    pub fn end_call(&mut self) {
+        std::mem::take(&mut self.call).cancel();
+    }
+}
+
+type Sent = (
+    http::Response<WasiBody>,
+    Box<dyn Future<Output = Result<(), Error>> + Send>,
+);
+
+impl WasiHttpHooks for EgressHooks {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _fut: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        let (egress, call) = (self.egress.clone(), self.call.clone());
+        Box::new(async move {
+            let sending = egress.send(request, options.unwrap_or_default());
+            let sent = call.run_until_cancelled(sending).await;
+            let (response, carrier) = sent.unwrap_or(Err(Error::ConnectionTerminated))?;
+            let carrying = async move {
+                // A body that is cut tells its reader; there is nobody else to tell.
+                call.run_until_cancelled(carrier.run()).await;
+                Ok(())
+            };
+            Ok((response, Box::new(carrying) as Box<_>))
+        })
+    }
+}
