@@ -6,6 +6,8 @@
 //!         any failure ─► LoadReport, kept for `list`; nothing else stops
 //! ```
 
+mod examine;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,6 +33,8 @@ use super::shipped::Shipped;
 use super::watch::{Standing, Watcher, read_grants, secrets_of, watch_grants};
 use crate::fleet::group::ProviderSettings;
 use crate::store::Store;
+
+pub use examine::Examined;
 
 pub struct PlatformOptions {
     /// In order; see [`Directory`].
@@ -189,10 +193,7 @@ impl Platform {
         let file = self
             .directory
             .find(reference)
-            .map_err(|missing| Cause::Missing {
-                looked_in: missing.looked_in,
-                native: missing.native,
-            })?;
+            .map_err(|missing| Cause::Missing(Box::new(missing)))?;
         let candidate = self.candidate(file, report).await?;
         let Candidate {
             standing,
@@ -317,7 +318,8 @@ impl Platform {
     pub async fn list(&self) -> Vec<PluginEntry> {
         let mut entries = self.loads().clone();
         for found in self.directory.list() {
-            if entries.contains_key(&found.name) {
+            let is_known = entries.values().any(|entry| entry.path == found.file);
+            if is_known || entries.contains_key(&found.reference) {
                 continue;
             }
             let mut report = unwritten(found.name.clone());
@@ -325,8 +327,13 @@ impl Platform {
                 Ok(description) => (Some(description), None),
                 Err(cause) => (None, Some(cause)),
             };
-            let (entry, _) = entry(PluginState::Present, description, report, cause);
-            entries.insert(found.name, entry);
+            let (mut entry, _) = entry(PluginState::Present, description, report, cause);
+            if let Some(twin) = found.twin {
+                let twin = twin.display();
+                let told = format!("its name differs from {twin} in case only; next: keep one");
+                entry.last_error.get_or_insert(told);
+            }
+            entries.insert(found.reference, entry);
         }
         entries.into_values().collect()
     }
