@@ -20,6 +20,7 @@ pub mod journal;
 pub mod lab;
 pub mod line;
 pub mod manager;
+pub mod registry;
 mod run;
 
 pub use coordinator::job::Job;

@@ -18,6 +18,7 @@ const VENDORS: &[(&str, &[&str])] = &[
         &[
             "host/src/coordinator/client",
             "host/src/plugin/egress",
+            "host/src/plugin/registry/client",
             "tests/",
         ],
     ),

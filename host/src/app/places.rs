@@ -61,8 +61,19 @@ pub(super) fn data_dir() -> anyhow::Result<PathBuf> {
     Ok(prefix.join("share/fleetling"))
 }
 
-/// The plugin host, looking in: the folders given, `FLEETING_PLUGIN_PATH`, `plugins/` beside `config.toml`, the data
-/// directory's, then `PATH`.
+/// Where plugins are looked for before `PATH`, in order: the folders given, `FLEETING_PLUGIN_PATH`, `plugins/` beside
+/// `config.toml`, the data directory's.
+pub(super) fn plugin_dirs(given: &[PathBuf], config: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut dirs = given.to_vec();
+    if let Some(path) = std::env::var_os("FLEETING_PLUGIN_PATH") {
+        dirs.extend(std::env::split_paths(&path).filter(|dir| !dir.as_os_str().is_empty()));
+    }
+    let beside = config.parent().unwrap_or(Path::new("."));
+    dirs.extend([beside.join("plugins"), data_dir()?.join("plugins")]);
+    Ok(dirs)
+}
+
+/// The plugin host, looking in [`plugin_dirs`], then `PATH`.
 pub(crate) fn platform(given: &[PathBuf], config: &Path, store: Store) -> anyhow::Result<Platform> {
     observed_platform(given, config, store, Arc::new(|_| {}))
 }
@@ -75,12 +86,7 @@ pub(super) fn observed_platform(
     observer: Observer,
 ) -> anyhow::Result<Platform> {
     let beside = config.parent().unwrap_or(Path::new("."));
-    let data = data_dir()?;
-    let mut plugin_dirs = given.to_vec();
-    if let Some(path) = std::env::var_os("FLEETING_PLUGIN_PATH") {
-        plugin_dirs.extend(std::env::split_paths(&path));
-    }
-    plugin_dirs.extend([beside.join("plugins"), data.join("plugins")]);
+    let (data, plugin_dirs) = (data_dir()?, plugin_dirs(given, config)?);
     // systemd's word first; else beside the state, which the manager's user can write. A command that only looks has no
     // state, and what it wrote as another user would stand in the manager's way.
     let cache_dir = std::env::var_os("CACHE_DIRECTORY")

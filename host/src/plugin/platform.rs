@@ -6,6 +6,8 @@
 //!         any failure ─► LoadReport, kept for `list`; nothing else stops
 //! ```
 
+mod examine;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -33,6 +35,8 @@ use super::shipped::Shipped;
 use super::watch::{Standing, Watcher, read_grants, secrets_of, watch_grants};
 use crate::fleet::group::ProviderSettings;
 use crate::store::Store;
+
+pub use examine::Examined;
 
 pub struct PlatformOptions {
     /// In order; see [`Directory`].
@@ -329,7 +333,8 @@ impl Platform {
     pub async fn list(&self) -> Vec<PluginEntry> {
         let mut entries = self.loads().clone();
         for found in self.directory.list() {
-            if entries.contains_key(&found.name) {
+            let is_known = entries.values().any(|entry| entry.path == found.file);
+            if is_known || entries.contains_key(&found.reference) {
                 continue;
             }
             let mut report = unwritten(found.name.clone());
@@ -337,8 +342,13 @@ impl Platform {
                 Ok(description) => (Some(description), None),
                 Err(cause) => (None, Some(cause)),
             };
-            let (entry, _) = entry(PluginState::Present, description, report, cause);
-            entries.insert(found.name, entry);
+            let (mut entry, _) = entry(PluginState::Present, description, report, cause);
+            if let Some(twin) = found.twin {
+                let twin = twin.display();
+                let told = format!("its name differs from {twin} in case only; next: keep one");
+                entry.last_error.get_or_insert(told);
+            }
+            entries.insert(found.reference, entry);
         }
         entries.into_values().collect()
     }
@@ -356,10 +366,7 @@ impl Platform {
 
     fn found(&self, reference: &Reference) -> Result<PathBuf, Cause> {
         let found = self.directory.find(reference);
-        found.map_err(|missing| Cause::Missing {
-            looked_in: missing.looked_in,
-            native: missing.native,
-        })
+        found.map_err(|missing| Cause::Missing(Box::new(missing)))
     }
 
     /// Up to `describe`, which needs no configuration and is given no grant.

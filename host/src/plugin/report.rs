@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::directory::NotFound;
 use sha2::Digest as _;
 
 /// SHA-256 of a plugin's file: what is trusted, pinned and reported.
@@ -36,12 +37,8 @@ impl fmt::Debug for Digest {
 /// Why a plugin was not loaded. Display is the cause; [`Cause::next`] is the way out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
-    #[error("it was found in none of: {}", Places(looked_in))]
-    Missing {
-        looked_in: Vec<PathBuf>,
-        /// A native plugin of that name, which cannot run in the sandbox.
-        native: Option<PathBuf>,
-    },
+    #[error("{}", missing(.0))]
+    Missing(Box<NotFound>),
     #[error("it could not be read: {0}")]
     Unreadable(String),
     #[error("it is a native program, and a `.wasm` is needed")]
@@ -72,17 +69,7 @@ impl Cause {
     /// `found`: the digest of the file in question.
     pub fn next(&self, plugin: &str, found: Option<Digest>) -> String {
         match self {
-            Self::Missing {
-                native: Some(native),
-                ..
-            } => format!(
-                "{} is a native plugin and cannot run here: a `.wasm` is needed; \
-                 put `fleeting-plugin-{plugin}.wasm` into one of these",
-                native.display()
-            ),
-            Self::Missing { .. } => {
-                format!("put `fleeting-plugin-{plugin}.wasm` or `{plugin}.wasm` into one of these")
-            }
+            Self::Missing(missing) => way_out(plugin, missing),
             Self::Unreadable(_) => "let the manager's user read it".to_owned(),
             Self::Native => "install the `.wasm` release of this plugin".to_owned(),
             Self::CoreModule => {
@@ -169,6 +156,44 @@ impl LoadReport {
     }
 }
 
+fn missing(missing: &NotFound) -> String {
+    let mut text = format!("it was found in none of: {}", Places(&missing.looked_in));
+    if !missing.unfit.is_empty() {
+        let unfit = missing.unfit.join(", ");
+        text.push_str(&format!("; installed, and not asked for: {unfit}"));
+    }
+    text
+}
+
+fn way_out(plugin: &str, missing: &NotFound) -> String {
+    let files = format!("`fleeting-plugin-{plugin}.wasm` or `{plugin}.wasm`");
+    match missing {
+        NotFound {
+            other_case: Some(file),
+            ..
+        } => format!(
+            "{} differs from its name in case: write `plugin` and the file's name alike",
+            file.display()
+        ),
+        NotFound {
+            native: Some(native),
+            ..
+        } => format!(
+            "{} is a native plugin and cannot run here: a `.wasm` is needed; \
+             put `fleeting-plugin-{plugin}.wasm` into one of these",
+            native.display()
+        ),
+        NotFound {
+            remote: Some(remote),
+            ..
+        } => format!("`fleetling plugin install {remote}`, or put {files} into one of these"),
+        _ => format!(
+            "put {files} into one of these, or install it from its publisher's registry with \
+             `fleetling plugin install REGISTRY/GROUP/{plugin}` and write that as `plugin`"
+        ),
+    }
+}
+
 struct Places<'a>(&'a [PathBuf]);
 
 impl fmt::Display for Places<'_> {
@@ -230,25 +255,49 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_plugin_is_reported_with_every_place_looked_in() {
-        let missing = |native| LoadReport {
+    fn a_missing_plugin_is_reported_with_every_place_and_what_nearly_fits() {
+        let nothing = NotFound {
+            looked_in: vec!["/etc/fleetling/plugins".into(), "/usr/bin".into()],
+            native: None,
+            unfit: Vec::new(),
+            other_case: None,
+            remote: None,
+        };
+        let missing = |missing: &NotFound| LoadReport {
             plugin: "aws".into(),
             file: None,
             digest: None,
-            cause: Cause::Missing {
-                looked_in: vec!["/etc/fleetling/plugins".into(), "/usr/bin".into()],
-                native,
-            },
+            cause: Cause::Missing(Box::new(missing.clone())),
         };
-        insta::assert_snapshot!(missing(None), @r"
+        insta::assert_snapshot!(missing(&nothing), @r"
         plugin `aws` was not loaded
           it was found in none of: /etc/fleetling/plugins, /usr/bin
-          next: put `fleeting-plugin-aws.wasm` or `aws.wasm` into one of these
+          next: put `fleeting-plugin-aws.wasm` or `aws.wasm` into one of these, or install it from its publisher's registry with `fleetling plugin install REGISTRY/GROUP/aws` and write that as `plugin`
         ");
-        insta::assert_snapshot!(missing(Some("/usr/bin/fleeting-plugin-aws".into())), @r"
+        insta::assert_snapshot!(missing(&NotFound {
+            native: Some("/usr/bin/fleeting-plugin-aws".into()),
+            ..nothing.clone()
+        }), @r"
         plugin `aws` was not loaded
           it was found in none of: /etc/fleetling/plugins, /usr/bin
           next: /usr/bin/fleeting-plugin-aws is a native plugin and cannot run here: a `.wasm` is needed; put `fleeting-plugin-aws.wasm` into one of these
+        ");
+        insta::assert_snapshot!(missing(&NotFound {
+            unfit: vec!["1.4.0".into(), "1.5.1".into()],
+            remote: Some("registry.example.com/team/aws:2".into()),
+            ..nothing.clone()
+        }), @r"
+        plugin `aws` was not loaded
+          it was found in none of: /etc/fleetling/plugins, /usr/bin; installed, and not asked for: 1.4.0, 1.5.1
+          next: `fleetling plugin install registry.example.com/team/aws:2`, or put `fleeting-plugin-aws.wasm` or `aws.wasm` into one of these
+        ");
+        insta::assert_snapshot!(missing(&NotFound {
+            other_case: Some("/etc/fleetling/plugins/AWS.wasm".into()),
+            ..nothing
+        }), @r"
+        plugin `aws` was not loaded
+          it was found in none of: /etc/fleetling/plugins, /usr/bin
+          next: /etc/fleetling/plugins/AWS.wasm differs from its name in case: write `plugin` and the file's name alike
         ");
     }
 }

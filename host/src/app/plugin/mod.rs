@@ -1,6 +1,10 @@
 //! `fleetling plugin …`: one file a command, each of which answers with what is to be printed.
 
+mod install;
 mod list;
+mod push;
+mod registry;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -33,5 +37,8 @@ impl Answer {
 pub async fn plugin(command: PluginCommand, places: Places<'_>) -> anyhow::Result<Answer> {
     match command {
         PluginCommand::List => list::list(&places).await.map(Answer::good),
+        PluginCommand::Install(command) => install::install(&places, command).await,
+        PluginCommand::Push(command) => push::push(&places, command).await,
+        PluginCommand::Verify(command) => verify::verify(command).await,
     }
 }

@@ -181,7 +181,8 @@ async fn a_missing_plugin_names_where_it_was_looked_for() {
         report.to_string(),
         format!(
             "plugin `none` was not loaded\n  it was found in none of: {place}\n  \
-             next: put `fleeting-plugin-none.wasm` or `none.wasm` into one of these"
+             next: put `fleeting-plugin-none.wasm` or `none.wasm` into one of these, or install it from its \
+             publisher's registry with `fleetling plugin install REGISTRY/GROUP/none` and write that as `plugin`"
         )
     );
     let entries = house.platform.list().await;

@@ -1,0 +1,242 @@
+//! A registry of a story's own: Debian's `docker-registry`, with a login or without, and the binary's commands that speak to it.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::process::Command;
+
+use crate::installation::Installation;
+use crate::run::Run;
+
+const HOST: u8 = 2;
+const START: Duration = Duration::from_secs(30);
+
+pub const USER: &str = "someone";
+pub const PASSWORD: &str = "hush";
+/// The line `htpasswd -B` writes for them.
+const HTPASSWD: &str = "someone:$2b$05$IAOGHxdG1IR3UxWtNa759.RpH3S2WaA56ek8sDvkSvqKKqg6rCUrO\n";
+
+/// Who may come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    Open,
+    /// For [`USER`] with [`PASSWORD`].
+    Locked,
+}
+
+pub struct Registry {
+    /// `host:port`; not loopback, so plain http is to be asked for.
+    pub address: String,
+    run: Run,
+}
+
+/// What a command of the binary printed.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    pub is_good: bool,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Answered {
+    /// The value behind a word at the beginning of a line.
+    pub fn value(&self, word: &str) -> Option<String> {
+        let mut lines = self.stdout.lines().map(str::trim_start);
+        let value = lines.find_map(|line| line.strip_prefix(word)?.strip_prefix(' '))?;
+        Some(value.trim().to_owned())
+    }
+}
+
+impl Registry {
+    pub async fn start(door: Door) -> Result<Self> {
+        let run = tokio::task::spawn_blocking(Run::start).await??;
+        let address = format!("{}:5000", run.host(HOST));
+        let registry = Self { address, run };
+        registry.serve(door)?;
+        registry.answers().await?;
+        Ok(registry)
+    }
+
+    fn serve(&self, door: Door) -> Result<()> {
+        let Run {
+            name, label, dir, ..
+        } = &self.run;
+        let own = dir.join("registry");
+        std::fs::create_dir_all(&own)?;
+        std::fs::write(own.join("htpasswd"), HTPASSWD)?;
+        let host = self.run.host(HOST).to_string();
+        let own = format!("{}:/own:ro", own.display());
+        let container = format!("{name}-registry");
+        let mut arguments = vec!["run", "-d", "--name", &container, "--label", label];
+        arguments.extend(["--network", name, "--ip", &host, "-v", &own]);
+        if door == Door::Locked {
+            for setting in [
+                "REGISTRY_AUTH=htpasswd",
+                "REGISTRY_AUTH_HTPASSWD_REALM=lab",
+                "REGISTRY_AUTH_HTPASSWD_PATH=/own/htpasswd",
+            ] {
+                arguments.extend(["-e", setting]);
+            }
+        }
+        arguments.push("fleetling-lab/registry:latest");
+        let started = crate::run::docker(&arguments);
+        started.context("the registry did not start; `make setup` makes its image")?;
+        Ok(())
+    }
+
+    async fn answers(&self) -> Result<()> {
+        let url = format!("http://{}/v2/", self.address);
+        let asked = async {
+            while reqwest::get(&url).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let answered = tokio::time::timeout(START, asked).await;
+        answered.context("the registry does not answer")
+    }
+
+    /// A reference to a plugin that is kept here.
+    pub fn reference(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.address)
+    }
+
+    /// A folder of this story, which goes with the registry.
+    pub fn home(&self) -> PathBuf {
+        self.run.dir.join("home")
+    }
+
+    /// Docker's configuration with this login for the registry.
+    pub fn log_in(&self, user: &str, password: &str) -> Result<()> {
+        use base64::Engine as _;
+        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        self.configure_docker(&serde_json::json!({"auths": {&self.address: {"auth": pair}}}))
+    }
+
+    /// The same with a credential helper that prints `script`'s output; it stands before all others in `PATH`.
+    pub fn log_in_by_helper(&self, script: &str) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let helper = self.bin().join("docker-credential-lab");
+        std::fs::create_dir_all(self.bin())?;
+        std::fs::write(&helper, format!("#!/bin/sh\n{script}\n"))?;
+        std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755))?;
+        self.configure_docker(&serde_json::json!({"credHelpers": {&self.address: "lab"}}))
+    }
+
+    fn configure_docker(&self, configuration: &serde_json::Value) -> Result<()> {
+        let docker = self.home().join(".docker");
+        std::fs::create_dir_all(&docker)?;
+        std::fs::write(docker.join("config.json"), configuration.to_string())?;
+        Ok(())
+    }
+
+    fn bin(&self) -> PathBuf {
+        self.run.dir.join("bin")
+    }
+
+    /// `fleetling plugin …` in an environment of its own, beside a `config.toml` in [`Registry::home`].
+    pub async fn plugin(&self, arguments: &[&str]) -> Result<Answered> {
+        let installation = Installation::built()?.on_path(&self.bin())?;
+        let home = self.home();
+        std::fs::create_dir_all(&home)?;
+        let output = Command::new(&installation.binary)
+            .arg("plugin")
+            .args(arguments)
+            .arg("--config")
+            .arg(home.join("config.toml"))
+            .env_clear()
+            .env("PATH", &installation.search_path)
+            .env("HOME", &home)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        Ok(Answered {
+            is_good: output.status.success(),
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8(output.stderr)?,
+        })
+    }
+
+    /// The same, which is to go well.
+    pub async fn done(&self, arguments: &[&str]) -> Result<Answered> {
+        let answered = self.plugin(arguments).await?;
+        ensure!(answered.is_good, "{arguments:?}: {answered:?}");
+        Ok(answered)
+    }
+
+    /// The same, which is to fail with all of these words.
+    pub async fn refused(&self, arguments: &[&str], words: &[&str]) -> Result<()> {
+        let answered = self.plugin(arguments).await?;
+        let said = format!("{}{}", answered.stdout, answered.stderr);
+        if answered.is_good || !words.iter().all(|word| said.contains(word)) {
+            bail!("{arguments:?} should fail with {words:?}: {answered:?}");
+        }
+        Ok(())
+    }
+
+    /// Puts a file there as another tool would, as the one layer of a manifest; `layer` says the rest of it.
+    pub async fn put(
+        &self,
+        repository: &str,
+        tag: &str,
+        file: &Path,
+        mut layer: serde_json::Value,
+    ) -> Result<()> {
+        let base = format!("http://{}/v2/{repository}", self.address);
+        let http = reqwest::Client::new();
+        let (bytes, digest) = (std::fs::read(file)?, sha256(file).await?);
+        layer["size"] = bytes.len().into();
+        layer["digest"] = digest.clone().into();
+        for (bytes, digest) in [(bytes, digest.as_str()), (b"{}".to_vec(), EMPTY)] {
+            let begun = http.post(format!("{base}/blobs/uploads/")).send().await?;
+            let place = begun.headers()["location"].to_str()?.to_owned();
+            let put = http.put(format!("{place}&digest={digest}")).body(bytes);
+            put.send().await?.error_for_status()?;
+        }
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "layers": [layer],
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": EMPTY, "size": 2},
+        });
+        let put = http
+            .put(format!("{base}/manifests/{tag}"))
+            .header("content-type", MANIFEST)
+            .body(manifest.to_string());
+        put.send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// What is there under a tag, as it was written.
+    pub async fn manifest(&self, repository: &str, tag: &str) -> Result<serde_json::Value> {
+        self.json(&format!("{repository}/manifests/{tag}")).await
+    }
+
+    pub async fn blob(&self, repository: &str, digest: &str) -> Result<serde_json::Value> {
+        self.json(&format!("{repository}/blobs/{digest}")).await
+    }
+
+    async fn json(&self, path: &str) -> Result<serde_json::Value> {
+        let asked = reqwest::Client::new()
+            .get(format!("http://{}/v2/{path}", self.address))
+            .header("accept", MANIFEST)
+            .send();
+        let answered = asked.await?.error_for_status()?;
+        Ok(answered.json().await?)
+    }
+}
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Digest of `{}`.
+const EMPTY: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+
+/// `sha256sum` of a file, as registries write it.
+pub async fn sha256(file: &Path) -> Result<String> {
+    let output = Command::new("sha256sum").arg(file).output().await?;
+    let text = String::from_utf8(output.stdout)?;
+    let hex = text
+        .split_whitespace()
+        .next()
+        .context("sha256sum said nothing")?;
+    Ok(format!("sha256:{hex}"))
+}
