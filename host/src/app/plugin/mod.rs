@@ -1,6 +1,7 @@
 //! `fleetling plugin …`: one file a command, each of which answers with what is to be printed.
 
 mod list;
+mod new;
 
 use std::path::{Path, PathBuf};
 
@@ -33,5 +34,6 @@ impl Answer {
 pub async fn plugin(command: PluginCommand, places: Places<'_>) -> anyhow::Result<Answer> {
     match command {
         PluginCommand::List => list::list(&places).await.map(Answer::good),
+        PluginCommand::New { name } => new::new(&name, Path::new(".")).map(Answer::good),
     }
 }
