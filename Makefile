@@ -7,7 +7,7 @@ STATIC := x86_64-unknown-linux-gnu
 # The plugins that stand beside the binary.
 SHIPPED := aws static
 
-.PHONY: demo test plugins bench lint setup build parts helper helper-image images-trixie
+.PHONY: demo test plugins python-provider bench lint setup build parts helper helper-image images-trixie
 
 demo: setup parts build
 	@echo '==> demo'
@@ -15,7 +15,7 @@ demo: setup parts build
 	@target/debug/demo
 
 # The fast tests first: they need neither Docker nor network.
-test: setup parts build
+test: setup parts build python-provider
 	@echo '==> fast tests'
 	cargo test
 	cargo test -p fleetling-plugin-sdk --features xml
@@ -50,6 +50,11 @@ plugins:
 	  printf '[[plugin]]\nname = "%s"\nsha256 = "%s"\n' $$name \
 	    "$$(sha256sum $(SHARE)/plugins/fleeting-plugin-$$name.wasm | cut -d' ' -f1)"; \
 	done >$(SHARE)/shipped.toml
+
+# A provider in another language, for the story that runs it; not shipped.
+python-provider:
+	@echo '==> the provider in Python'
+	@tests/setup/python-provider.sh
 
 helper:
 	@echo '==> the helper'

@@ -3,8 +3,9 @@
 It is an example and a proof that any language will do. The contract is wit/; `make python-provider` builds it.
 """
 
+import functools
 import json
-from typing import Any, List, Optional
+from typing import Any, Callable, List, Optional
 from urllib.parse import quote, urlsplit
 
 import wit_world.exports
@@ -53,6 +54,30 @@ LARGEST_ANSWER = 8 << 20
 def failure(kind: ProblemKind, message: str, subject: Optional[str] = None, wait_ms: Optional[int] = None) -> Err:
     """A problem to raise. An exception of any other kind ends the instance, and the host builds a new one."""
     return Err(Problem(kind, message, subject, None, wait_ms, []))
+
+
+def answered(call: Callable) -> Callable:
+    """Turns what nobody foresaw into a problem: a trap would tell the operator less."""
+
+    @functools.wraps(call)
+    def guarded(self: "Provider", *arguments: Any) -> Any:
+        try:
+            return call(self, *arguments)
+        except Err:
+            raise
+        except Exception as error:
+            raise failure(ProblemKind.OTHER, f"{call.__name__} failed: {type(error).__name__}: {error}")
+
+    return guarded
+
+
+def text(value: Any) -> Optional[str]:
+    """What the cloud says is only as good as its type: anything else than text would end the call."""
+    return value if isinstance(value, str) else None
+
+
+def number(value: Any, below: int = 2**32) -> Optional[int]:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below else None
 
 
 def exchange(method: str, url: str, token: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -134,7 +159,7 @@ class Cloud:
         if status >= 400:
             kind = KINDS.get(status, ProblemKind.UNAVAILABLE if status >= 500 else ProblemKind.OTHER)
             wait = headers.get("retry-after", "")
-            said = answer.get("message", "") if isinstance(answer, dict) else ""
+            said = answer.get("message", "") if isinstance(answer, dict) else "nothing that is JSON"
             raise failure(kind, f"{method} {path} was answered {status}: {said}", None,
                           int(wait) * 1000 if wait.isdecimal() else None)
         if not isinstance(answer, dict):
@@ -146,11 +171,14 @@ class Cloud:
         found, page, limit = [], "", None
         while True:
             answer = self.call("GET", f"/instances?group={quote(self.group)}{page}")
-            found += [one for one in answer.get("instances", []) if isinstance(one, dict) and one.get("id")]
-            limit = answer.get("limit")
-            if not answer.get("next"):
+            found += [one for one in answer["instances"] if text(one["id"])]
+            limit = number(answer.get("limit"))
+            following = f"&page={quote(str(answer['next']))}" if answer.get("next") else ""
+            if not following:
                 return found, limit
-            page = f"&page={quote(str(answer['next']))}"
+            if following == page:
+                raise failure(ProblemKind.UNAVAILABLE, "the cloud's list of pages does not end")
+            page = following
 
 
 class Provider(wit_world.exports.Provider):
@@ -175,51 +203,66 @@ class Provider(wit_world.exports.Provider):
         self.cloud = Cloud(written["endpoint"], written["group"])
         self.settings = settings
 
+    @answered
     def open(self) -> Group:
         _, limit = self.cloud.instances()
         return Group(f"toy/{urlsplit(self.cloud.endpoint).netloc}/{self.cloud.group}", limit, None, [], [])
 
+    @answered
     def update(self) -> Snapshot:
         found, limit = self.cloud.instances()
         instances = [
-            Instance(one["id"], STATES.get(one.get("state", ""), InstanceState.UNKNOWN), one.get("created"), None, None,
-                     None, None, one.get("request"), "", [])
+            Instance(one["id"], STATES.get(one.get("state"), InstanceState.UNKNOWN), None, None, None, None, None,
+                     text(one.get("request")), "", [])
             for one in found
         ]
         return Snapshot(instances, None, limit, None, [], [])
 
     def increase(self, request: IncreaseRequest) -> IncreaseOutcome:
-        made, problems = [], []
+        made: List[str] = []
+        problems: List[Problem] = []
         try:
-            # Each instance carries the token of its wish: what an earlier try made is found here, and not made again.
-            found, _ = self.cloud.instances()
-            made = [one["id"] for one in found if one.get("request") == request.token][: request.count]
-            while len(made) < request.count:
-                body = {"group": self.cloud.group, "request": request.token, "ssh_key": self.settings.ssh_public_key}
-                made.append(self.cloud.call("POST", "/instances", body)["id"])
+            self.ask(request, made)
         except Err as refused:
             problems.append(refused.value)
         log.write(log.Level.DEBUG, "asked for more", [("accepted", str(len(made)))])
         return IncreaseOutcome(len(made), made, None, problems, [])
 
-    def decrease(self, instances: List[InstanceRef]) -> List[Removal]:
-        return [self.remove(one) for one in instances]
+    @answered
+    def ask(self, request: IncreaseRequest, made: List[str]) -> None:
+        """Adds to `made`, also where it fails half-way."""
+        # Each instance carries the token of its wish: what an earlier try made is found here, and not made again.
+        found, _ = self.cloud.instances()
+        made += [one["id"] for one in found if one.get("request") == request.token][: request.count]
+        body = {"group": self.cloud.group, "request": request.token, "ssh_key": self.settings.ssh_public_key}
+        while len(made) < request.count:
+            made.append(str(self.cloud.call("POST", "/instances", body)["id"]))
 
-    def remove(self, one: InstanceRef) -> Removal:
+    def decrease(self, instances: List[InstanceRef]) -> List[Removal]:
+        return [self.removal(one) for one in instances]
+
+    def removal(self, one: InstanceRef) -> Removal:
         try:
-            self.cloud.call("DELETE", f"/instances/{quote(one.id, safe='')}")
+            self.remove(one)
             return Removal_Accepted()
         except Err as refused:
             gone = refused.value.kind is ProblemKind.NOT_FOUND
             return Removal_Gone() if gone else Removal_Refused(refused.value)
 
+    @answered
+    def remove(self, one: InstanceRef) -> None:
+        self.cloud.call("DELETE", f"/instances/{quote(one.id, safe='')}")
+
+    @answered
     def connect_info(self, of: InstanceRef) -> Connection:
         one = self.find(of)
-        if one.get("state") != "running":
+        address = text(one.get("address"))
+        if one.get("state") != "running" or not address:
             raise failure(ProblemKind.NOT_READY, f"{of.id} does not run yet", of.id)
-        addresses = [Address(Reach.INTERNAL, one["address"], one.get("port"))]
-        return Connection("linux", None, Protocol.SSH, one.get("user"), Login_PublicKey(), addresses, [], None, [])
+        addresses = [Address(Reach.INTERNAL, address, number(one.get("port"), below=2**16))]
+        return Connection("linux", None, Protocol.SSH, text(one.get("user")), Login_PublicKey(), addresses, [], None, [])
 
+    @answered
     def heartbeat(self, of: InstanceRef) -> None:
         self.find(of)
 
