@@ -4,8 +4,10 @@
 SHARE := target/share/fleetling
 # Unlike the machine's triple, always named: proc macros are then not built with the flags of a static binary.
 STATIC := x86_64-unknown-linux-gnu
+# The plugins that stand beside the binary.
+SHIPPED := aws static
 
-.PHONY: demo test plugins bench lint setup build parts helper helper-image images-trixie
+.PHONY: demo test plugins python-provider bench lint setup build parts helper helper-image images-trixie
 
 demo: setup parts build
 	@echo '==> demo'
@@ -13,10 +15,11 @@ demo: setup parts build
 	@target/debug/demo
 
 # The fast tests first: they need neither Docker nor network.
-test: setup parts build
+test: setup parts build python-provider
 	@echo '==> fast tests'
 	cargo test
-	cargo test -p fleetling-plugin-sdk -p fleeting-plugin-aws
+	cargo test -p fleetling-plugin-sdk --features xml
+	cargo test -p fleeting-plugin-aws -p fleeting-plugin-static -p fleeting-plugin-template
 	@echo '==> stories'
 	cargo test -p fleetling-lab --features stories -- --test-threads=1
 
@@ -40,11 +43,18 @@ parts: plugins helper helper-image
 plugins:
 	@echo '==> plugins'
 	@plugins/tools/wasm-target.sh
-	@cargo build --quiet -p fleeting-plugin-aws --target wasm32-wasip2 --profile plugin
+	@cargo build --quiet $(SHIPPED:%=-p fleeting-plugin-%) --target wasm32-wasip2 --profile plugin
 	@mkdir -p $(SHARE)/plugins
-	@install -m 644 target/wasm32-wasip2/plugin/fleeting_plugin_aws.wasm $(SHARE)/plugins/fleeting-plugin-aws.wasm
-	@printf '[[plugin]]\nname = "aws"\nsha256 = "%s"\n' \
-	  "$$(sha256sum $(SHARE)/plugins/fleeting-plugin-aws.wasm | cut -d' ' -f1)" >$(SHARE)/shipped.toml
+	@set -e; for name in $(SHIPPED); do \
+	  install -m 644 target/wasm32-wasip2/plugin/fleeting_plugin_$$name.wasm $(SHARE)/plugins/fleeting-plugin-$$name.wasm; \
+	  printf '[[plugin]]\nname = "%s"\nsha256 = "%s"\n' $$name \
+	    "$$(sha256sum $(SHARE)/plugins/fleeting-plugin-$$name.wasm | cut -d' ' -f1)"; \
+	done >$(SHARE)/shipped.toml
+
+# A provider in another language, for the story that runs it; not shipped.
+python-provider:
+	@echo '==> the provider in Python'
+	@tests/setup/python-provider.sh
 
 helper:
 	@echo '==> the helper'

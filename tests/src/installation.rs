@@ -55,6 +55,22 @@ impl Installation {
         Ok(self)
     }
 
+    /// For commands that need no lab.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// The provider in Python that `make python-provider` made.
+    pub fn python_provider() -> Result<PathBuf> {
+        let plugin = crate::run::lab_dir().join("providers/fleeting-plugin-toy-python.wasm");
+        let what = plugin.display();
+        ensure!(
+            plugin.exists(),
+            "{what} is missing; `make python-provider` makes it"
+        );
+        Ok(plugin)
+    }
+
     /// The AWS plugin that `make plugins` made.
     pub fn aws_plugin() -> PathBuf {
         data_dir().join("plugins/fleeting-plugin-aws.wasm")

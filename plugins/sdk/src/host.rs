@@ -10,6 +10,13 @@ pub trait Host {
     /// not an error.
     fn send(&self, request: &http::Request, limits: &http::Limits) -> http::Result;
 
+    /// Sends several side by side, at most eight at once, and reads their whole answers: one for each, in their order.
+    /// A host that cannot do that sends them one after the other.
+    fn send_all(&self, requests: &[http::Request], limits: &http::Limits) -> Vec<http::Result> {
+        let one = |request| self.send(request, limits);
+        requests.iter().map(one).collect()
+    }
+
     /// A file that the operator granted by this name, as it is now.
     fn secret(&self, name: &str) -> Result<Vec<u8>, SecretProblem>;
 

@@ -1,7 +1,7 @@
 //! HTTP for a plugin: whole requests, whole answers, typed failures.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::{Problem, ProblemKind};
 
@@ -123,10 +123,33 @@ pub fn origin(uri: &Uri) -> String {
     )
 }
 
-/// The `Retry-After` of an answer, where it counts seconds; its form with a date is not used by APIs.
+/// A piece of a path or a query as it may stand in one, whatever is in it.
+pub fn escape(piece: &str) -> String {
+    let mut escaped = String::with_capacity(piece.len());
+    for byte in piece.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                escaped.push(byte.into());
+            }
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
+/// The `Retry-After` of an answer, where it counts seconds.
 pub fn retry_after(response: &Response) -> Option<Duration> {
     let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     value.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// The same where it may also be a date, which is held against `now`; a date that is over means at once.
+pub fn retry_after_at(response: &Response, now: SystemTime) -> Option<Duration> {
+    retry_after(response).or_else(|| {
+        let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+        let at = httpdate::parse_http_date(value.trim()).ok()?;
+        Some(at.duration_since(now).unwrap_or_default())
+    })
 }
 
 #[cfg(test)]
@@ -170,5 +193,26 @@ mod tests {
             .headers_mut()
             .insert(header::RETRY_AFTER, HeaderValue::from_static("7"));
         assert_eq!(retry_after(&response), Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_date_in_retry_after_is_held_against_the_clock() {
+        let mut response = Response::new(Vec::new());
+        let date = HeaderValue::from_static("Fri, 02 Jan 2026 03:04:10 GMT");
+        response.headers_mut().insert(header::RETRY_AFTER, date);
+        let at = |second: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045 + second);
+        assert_eq!(
+            retry_after_at(&response, at(0)),
+            Some(Duration::from_secs(5))
+        );
+        assert_eq!(retry_after_at(&response, at(60)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_is_escaped_cannot_leave_its_place() {
+        assert_eq!(
+            escape("a/../b?c=d&e f#ü"),
+            "a%2F..%2Fb%3Fc%3Dd%26e%20f%23%C3%BC"
+        );
     }
 }

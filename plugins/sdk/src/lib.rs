@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! host ──calls──▶ export_provider!(Mine) ──▶ impl Provider for Mine ──asks──▶ dyn Host ──▶ Sandbox (in the host)
-//!                                                                                     └──▶ Script  (in a test)
+//!                                                   │                                 ├──▶ Script  (in a test: a list)
+//!                              config, Api, json, xml, paging, retry                   └──▶ testing (real sockets, records)
 //! ```
 //!
-//! A plugin is written against [`Host`] and never names the sandbox, so its logic runs natively in plain unit tests.
+//! A plugin is written against [`Host`] and never names the sandbox, so its logic runs natively in plain tests.
 
 mod bindings {
     wit_bindgen::generate!({
@@ -21,9 +22,14 @@ mod bindings {
     });
 }
 
+mod answer;
+mod api;
+pub mod config;
 mod export;
 mod host;
 pub mod http;
+pub mod json;
+pub mod paging;
 mod problem;
 mod provider;
 pub mod retry;
@@ -31,7 +37,12 @@ pub mod retry;
 mod sandbox;
 #[cfg(not(target_family = "wasm"))]
 pub mod script;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+#[cfg(feature = "xml")]
+pub mod xml;
 
+pub use api::Api;
 pub use bindings::fleetling::provider::kv::KvProblem;
 pub use bindings::fleetling::provider::log::Level;
 pub use bindings::fleetling::provider::provider_types::{

@@ -1,21 +1,16 @@
 //! The [`Host`] inside the sandbox: the contract's imports, and WASI's clock, environment and HTTP.
 
+mod flight;
+
 use std::time::{Duration, SystemTime};
 
-use wasip2::http::outgoing_handler;
-use wasip2::http::types::{
-    self as wasi, ErrorCode, Fields, IncomingBody, IncomingResponse, OutgoingBody, OutgoingRequest,
-    RequestOptions, Scheme,
-};
-use wasip2::io::streams::StreamError;
-
+use self::flight::{Flight, Progress};
 use crate::bindings::fleetling::provider::{kv, log, secrets};
-use crate::http::{Error, Limits, Request, Response};
+use crate::http::{Error, Limits, Request};
 use crate::{Host, KvProblem, Level, SecretProblem, http};
 
-/// One write may not be larger: `blocking-write-and-flush` traps beyond.
-const LARGEST_WRITE: usize = 4096;
-const READ: u64 = 64 * 1024;
+/// What the host lets one plugin have in flight; more would wait there, with their clocks running.
+const AT_ONCE: usize = 8;
 
 /// The host that runs this component.
 #[derive(Clone, Copy, Debug)]
@@ -23,24 +18,47 @@ pub struct Sandbox;
 
 impl Host for Sandbox {
     fn send(&self, request: &Request, limits: &Limits) -> http::Result {
-        let outgoing = outgoing(request)?;
-        let body = outgoing
-            .body()
-            .map_err(|()| Error::Malformed("its body was taken".into()))?;
-        // `handle` comes first: before it nothing drains the body, and the second write would wait for ever.
-        let future = outgoing_handler::handle(outgoing, Some(options(limits))).map_err(error)?;
-        // A request that was denied has no reader for its body; the future tells why, the broken pipe does not.
-        let written = write(body, request.body());
-        future.subscribe().block();
-        let response = match future.get() {
-            Some(Ok(Ok(response))) => response,
-            Some(Ok(Err(code))) => return Err(error(code)),
-            Some(Err(())) | None => return Err(Error::Other("the answer was taken".into())),
-        };
-        if let (Err(cause), 200..300) = (written, response.status()) {
-            return Err(cause);
+        let outcome = self.send_all(std::slice::from_ref(request), limits).pop();
+        outcome.unwrap_or_else(|| Err(Error::Other("there is no answer".into())))
+    }
+
+    fn send_all(&self, requests: &[Request], limits: &Limits) -> Vec<http::Result> {
+        let mut outcomes: Vec<Option<http::Result>> = requests.iter().map(|_| None).collect();
+        let mut next = requests.iter().enumerate();
+        let mut flights: Vec<(usize, Flight)> = Vec::new();
+        loop {
+            while flights.len() < AT_ONCE
+                && let Some((n, request)) = next.next()
+            {
+                match Flight::start(request, limits) {
+                    Ok(flight) => flights.push((n, flight)),
+                    Err(error) => outcomes[n] = Some(Err(error)),
+                }
+            }
+            if flights.is_empty() {
+                break;
+            }
+            let ready = flight::ready(&flights);
+            let mut number = 0;
+            let moved = flights.into_iter().filter_map(|(n, flight)| {
+                number += 1;
+                if !ready.contains(&(number - 1)) {
+                    return Some((n, flight));
+                }
+                match flight.advance() {
+                    Progress::On(flight) => Some((n, flight)),
+                    Progress::Ended(outcome) => {
+                        outcomes[n] = Some(outcome);
+                        None
+                    }
+                }
+            });
+            flights = moved.collect();
         }
-        incoming(response, limits.body)
+        let answered = |outcome: Option<http::Result>| {
+            outcome.unwrap_or_else(|| Err(Error::Other("there is no answer".into())))
+        };
+        outcomes.into_iter().map(answered).collect()
     }
 
     fn secret(&self, name: &str) -> Result<Vec<u8>, SecretProblem> {
@@ -78,150 +96,5 @@ impl Host for Sandbox {
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
             .collect();
         log::write(level, message, &fields);
-    }
-}
-
-fn outgoing(request: &Request) -> Result<OutgoingRequest, Error> {
-    let malformed =
-        |what: &str| Error::Malformed(format!("{what} of {} is not valid", request.uri()));
-    let mut entries: Vec<(String, Vec<u8>)> = request
-        .headers()
-        .iter()
-        // The host of the request names itself; WASI refuses to be told.
-        .filter(|(name, _)| *name != http::header::HOST && *name != http::header::CONTENT_LENGTH)
-        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
-        .collect();
-    // Without a length the body would go out chunked, which some APIs refuse.
-    let length = request.body().len().to_string().into_bytes();
-    entries.push(("content-length".into(), length));
-    let fields = Fields::from_list(&entries).map_err(|_| malformed("a header"))?;
-
-    let uri = request.uri();
-    let scheme = match uri.scheme_str() {
-        Some("https") => Scheme::Https,
-        Some("http") => Scheme::Http,
-        _ => return Err(malformed("the scheme")),
-    };
-    let method = match *request.method() {
-        http::Method::GET => wasi::Method::Get,
-        http::Method::HEAD => wasi::Method::Head,
-        http::Method::POST => wasi::Method::Post,
-        http::Method::PUT => wasi::Method::Put,
-        http::Method::DELETE => wasi::Method::Delete,
-        http::Method::PATCH => wasi::Method::Patch,
-        ref other => wasi::Method::Other(other.to_string()),
-    };
-    let outgoing = OutgoingRequest::new(fields);
-    outgoing
-        .set_method(&method)
-        .map_err(|()| malformed("the method"))?;
-    outgoing
-        .set_scheme(Some(&scheme))
-        .map_err(|()| malformed("the scheme"))?;
-    outgoing
-        .set_authority(uri.authority().map(|authority| authority.as_str()))
-        .map_err(|()| malformed("the authority"))?;
-    outgoing
-        .set_path_with_query(uri.path_and_query().map(|path| path.as_str()))
-        .map_err(|()| malformed("the path"))?;
-    Ok(outgoing)
-}
-
-/// A transport without one of these settings is slower to give up, not wrong: refusals are ignored.
-fn options(limits: &Limits) -> RequestOptions {
-    let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).ok();
-    let options = RequestOptions::new();
-    let _ = options.set_connect_timeout(nanoseconds(limits.connect));
-    let _ = options.set_first_byte_timeout(nanoseconds(limits.first_byte));
-    let _ = options.set_between_bytes_timeout(nanoseconds(limits.between_bytes));
-    options
-}
-
-fn write(body: OutgoingBody, bytes: &[u8]) -> Result<(), Error> {
-    let stream = body
-        .write()
-        .map_err(|()| Error::Malformed("its body was taken".into()))?;
-    for part in bytes.chunks(LARGEST_WRITE) {
-        stream.blocking_write_and_flush(part).map_err(cut)?;
-    }
-    // The stream is a child of the body, which must outlive it.
-    drop(stream);
-    OutgoingBody::finish(body, None).map_err(error)
-}
-
-fn incoming(response: IncomingResponse, limit: usize) -> http::Result {
-    let mut answer = Response::new(Vec::new());
-    *answer.status_mut() = http::StatusCode::from_u16(response.status())
-        .map_err(|_| Error::Other(format!("status {} does not exist", response.status())))?;
-    for (name, value) in response.headers().entries() {
-        if let (Ok(name), Ok(value)) = (
-            http::HeaderName::from_bytes(name.as_bytes()),
-            http::HeaderValue::from_bytes(&value),
-        ) {
-            answer.headers_mut().append(name, value);
-        }
-    }
-    let body = response
-        .consume()
-        .map_err(|()| Error::Other("the answer's body was taken".into()))?;
-    *answer.body_mut() = read(&body, limit)?;
-    Ok(answer)
-}
-
-fn read(body: &IncomingBody, limit: usize) -> Result<Vec<u8>, Error> {
-    let stream = body
-        .stream()
-        .map_err(|()| Error::Other("the answer's body was taken".into()))?;
-    let mut bytes = Vec::new();
-    loop {
-        match stream.blocking_read(READ) {
-            Ok(part) => bytes.extend_from_slice(&part),
-            Err(StreamError::Closed) => return Ok(bytes),
-            Err(failure) => return Err(cut(failure)),
-        }
-        if bytes.len() > limit {
-            return Err(Error::TooLarge(limit));
-        }
-    }
-}
-
-/// A stream's failure carries the HTTP failure beneath it, if there was one.
-fn cut(failure: StreamError) -> Error {
-    match failure {
-        StreamError::Closed => Error::Cut,
-        StreamError::LastOperationFailed(cause) => {
-            wasi::http_error_code(&cause).map_or(Error::Cut, error)
-        }
-    }
-}
-
-fn error(code: ErrorCode) -> Error {
-    match code {
-        ErrorCode::HttpRequestDenied | ErrorCode::DestinationIpProhibited => Error::Denied,
-        ErrorCode::ConnectionLimitReached => Error::TooMany,
-        ErrorCode::DnsTimeout | ErrorCode::DnsError(_) | ErrorCode::DestinationNotFound => {
-            Error::Unresolved
-        }
-        ErrorCode::ConnectionRefused
-        | ErrorCode::DestinationUnavailable
-        | ErrorCode::DestinationIpUnroutable => Error::Refused,
-        ErrorCode::ConnectionTimeout => Error::TimedOut("connecting"),
-        ErrorCode::ConnectionWriteTimeout => Error::TimedOut("sending"),
-        ErrorCode::ConnectionReadTimeout | ErrorCode::HttpResponseTimeout => {
-            Error::TimedOut("waiting for the answer")
-        }
-        ErrorCode::ConnectionTerminated | ErrorCode::HttpResponseIncomplete => Error::Cut,
-        ErrorCode::TlsProtocolError
-        | ErrorCode::TlsCertificateError
-        | ErrorCode::TlsAlertReceived(_) => Error::Tls(format!("{code:?}")),
-        ErrorCode::HttpResponseBodySize(size) => Error::TooLarge(
-            size.and_then(|size| size.try_into().ok())
-                .unwrap_or(usize::MAX),
-        ),
-        ErrorCode::HttpRequestLengthRequired
-        | ErrorCode::HttpRequestMethodInvalid
-        | ErrorCode::HttpRequestUriInvalid
-        | ErrorCode::HttpRequestUriTooLong => Error::Malformed(format!("{code:?}")),
-        other => Error::Other(format!("{other:?}")),
     }
 }

@@ -1,9 +1,10 @@
 //! A [`Host`] for tests: answers from a list, keeps what was asked. Not part of a component.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
+use crate::testing::Surroundings;
 use crate::{Connector, Host, KvProblem, Level, SecretProblem, Settings, http};
 
 /// Answers in order, and remembers. A request beyond the list panics: the test did not expect it.
@@ -11,20 +12,24 @@ use crate::{Connector, Host, KvProblem, Level, SecretProblem, Settings, http};
 pub struct Script {
     answers: RefCell<VecDeque<http::Result>>,
     requests: RefCell<Vec<http::Request>>,
-    secrets: RefCell<BTreeMap<String, Result<Vec<u8>, SecretProblem>>>,
-    store: RefCell<BTreeMap<String, Vec<u8>>>,
-    variables: RefCell<BTreeMap<String, String>>,
-    slept: RefCell<Vec<Duration>>,
-    lines: RefCell<Vec<String>>,
+    around: Surroundings,
 }
 
 impl Script {
     /// The next request is answered with this.
     pub fn answer(&self, status: u16, body: &str) {
-        let response = ::http::Response::builder()
-            .status(status)
+        self.answer_with(status, &[], body);
+    }
+
+    /// The same with headers.
+    pub fn answer_with(&self, status: u16, headers: &[(&str, &str)], body: &str) {
+        let mut response = ::http::Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        let response = response
             .body(body.as_bytes().to_vec())
-            .expect("the status of a scripted answer is valid");
+            .expect("status and headers of a scripted answer are valid");
         self.answers.borrow_mut().push_back(Ok(response));
     }
 
@@ -34,19 +39,15 @@ impl Script {
     }
 
     pub fn set_secret(&self, name: &str, content: &str) {
-        self.secrets
-            .borrow_mut()
-            .insert(name.into(), Ok(content.as_bytes().to_vec()));
+        self.around.set_secret(name, content);
     }
 
     pub fn break_secret(&self, name: &str, problem: SecretProblem) {
-        self.secrets.borrow_mut().insert(name.into(), Err(problem));
+        self.around.break_secret(name, problem);
     }
 
     pub fn set_variable(&self, name: &str, value: &str) {
-        self.variables
-            .borrow_mut()
-            .insert(name.into(), value.into());
+        self.around.set_variable(name, value);
     }
 
     /// What was sent since the last time this was called.
@@ -66,12 +67,12 @@ impl Script {
     }
 
     pub fn slept(&self) -> Vec<Duration> {
-        self.slept.borrow().clone()
+        self.around.slept()
     }
 
     /// Log lines, message and fields.
     pub fn lines(&self) -> Vec<String> {
-        self.lines.borrow().clone()
+        self.around.lines()
     }
 }
 
@@ -83,20 +84,11 @@ impl Host for Script {
     }
 
     fn secret(&self, name: &str) -> Result<Vec<u8>, SecretProblem> {
-        let absent = || {
-            Err(SecretProblem::NotGranted(format!(
-                "`{name}` is not granted"
-            )))
-        };
-        self.secrets
-            .borrow()
-            .get(name)
-            .cloned()
-            .unwrap_or_else(absent)
+        self.around.secret(name)
     }
 
     fn stored(&self, key: &str) -> Result<Option<Vec<u8>>, KvProblem> {
-        Ok(self.store.borrow().get(key).cloned())
+        Ok(self.around.stored(key))
     }
 
     fn swap(
@@ -105,19 +97,11 @@ impl Host for Script {
         expected: Option<&[u8]>,
         new: Option<&[u8]>,
     ) -> Result<bool, KvProblem> {
-        let mut store = self.store.borrow_mut();
-        if store.get(key).map(Vec::as_slice) != expected {
-            return Ok(false);
-        }
-        match new {
-            Some(new) => store.insert(key.into(), new.to_vec()),
-            None => store.remove(key),
-        };
-        Ok(true)
+        self.around.swap(key, expected, new)
     }
 
     fn variable(&self, name: &str) -> Option<String> {
-        self.variables.borrow().get(name).cloned()
+        self.around.variable(name)
     }
 
     /// 2026-01-02 03:04:05 UTC, and it stands still.
@@ -126,13 +110,11 @@ impl Host for Script {
     }
 
     fn sleep(&self, time: Duration) {
-        self.slept.borrow_mut().push(time);
+        self.around.sleep(time);
     }
 
     fn log(&self, level: Level, message: &str, fields: &[(&str, String)]) {
-        self.lines
-            .borrow_mut()
-            .push(format!("{level:?}: {message} {fields:?}"));
+        self.around.log(level, message, fields);
     }
 }
 

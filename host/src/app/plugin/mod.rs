@@ -5,6 +5,7 @@ mod list;
 mod push;
 mod registry;
 mod verify;
+mod new;
 
 use std::path::{Path, PathBuf};
 
@@ -40,5 +41,6 @@ pub async fn plugin(command: PluginCommand, places: Places<'_>) -> anyhow::Resul
         PluginCommand::Install(command) => install::install(&places, command).await,
         PluginCommand::Push(command) => push::push(&places, command).await,
         PluginCommand::Verify(command) => verify::verify(command).await,
+        PluginCommand::New { name } => new::new(&name, Path::new(".")).map(Answer::good),
     }
 }

@@ -1,0 +1,75 @@
+//! What `fleetling plugin new` makes, builds and passes its tests where this project's sources are not.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use fleetling_lab::Installation;
+
+/// Runs it in `folder` and returns its standard output; fails with what it said if it failed.
+fn run(command: &mut Command, folder: &Path) -> Result<String> {
+    let shown = format!("{command:?}");
+    let out = command
+        .current_dir(folder)
+        // From what this project's own build has downloaded.
+        .env("CARGO_NET_OFFLINE", "true")
+        // Set for this test by cargo, and meant for it alone.
+        .env_remove("CARGO_MANIFEST_DIR")
+        .output()
+        .with_context(|| shown.clone())?;
+    let said = String::from_utf8_lossy(&out.stderr);
+    ensure!(out.status.success(), "{shown}: {}\n{said}", out.status);
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+#[test]
+fn a_new_plugin_builds_outside_of_this_tree_passes_its_tests_and_is_loaded() -> Result<()> {
+    let fleetling = Installation::built()?;
+    let fleetling = fleetling.binary();
+    let home = tempfile::tempdir()?;
+    let made = Command::new(fleetling)
+        .args(["plugin", "new", "my-cloud"])
+        .current_dir(home.path())
+        .output()?;
+    let said = String::from_utf8_lossy(&made.stdout);
+    ensure!(made.status.success(), "{made:?}");
+    ensure!(
+        said.contains("cd ./my-cloud") && said.contains("make check"),
+        "{said}"
+    );
+    let again = Command::new(fleetling)
+        .args(["plugin", "new", "my-cloud"])
+        .current_dir(home.path())
+        .output()?;
+    let said = String::from_utf8_lossy(&again.stderr);
+    ensure!(
+        !again.status.success() && said.contains("exists already"),
+        "{said}"
+    );
+
+    let top = home.path().join("my-cloud");
+    // The same crates as this project's, which are here: a new plugin has no lock file yet.
+    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
+    std::fs::copy(lock, top.join("Cargo.lock"))?;
+    let tested = run(Command::new("make").arg("test"), &top)?;
+    ensure!(tested.contains("test result: ok. 5 passed"), "{tested}");
+    run(Command::new("make").arg("plugin"), &top)?;
+    let plugin = top.join("fleeting-plugin-my-cloud.wasm");
+    let size = std::fs::metadata(&plugin)?.len();
+    ensure!(size < 1_500_000, "the plugin has {size} bytes");
+
+    let list = run(
+        Command::new(fleetling)
+            .args(["plugin", "list", "--config", "check/config.toml"])
+            .args(["--plugin-dir", "."])
+            .env("XDG_CACHE_HOME", home.path()),
+        &top,
+    )?;
+    let line = list.lines().find(|line| line.starts_with("my-cloud\t"));
+    let line = line.with_context(|| list.clone())?;
+    ensure!(
+        line.contains("\tpresent\t") && line.ends_with("my-cloud 0.1.0"),
+        "{line}"
+    );
+    Ok(())
+}
