@@ -1,266 +1,219 @@
-//! One signed call to AWS, in either protocol, and the calls this plugin makes.
+//! AWS for one account, during one call of the contract: signed, tried again, read.
 
-use fleetling_plugin_sdk::http::{self, HeaderValue, Limits, Request, header};
-use fleetling_plugin_sdk::{Host, Problem, ProblemKind, retry};
-use form_urlencoded::Serializer;
-use serde::Deserialize;
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, SystemTime};
+
+use fleetling_plugin_sdk::http::Response;
+use fleetling_plugin_sdk::{Host, Level, Problem, ProblemKind, retry};
 use serde::de::DeserializeOwned;
 
+use crate::account::Account;
 use crate::config::PluginConfig;
+use crate::credentials::{Identity, Redeemer, Source, Vault, none};
+use crate::endpoint::Service;
 use crate::problem::{Failure, Refusal};
-use crate::profile::{Account, Service};
-use crate::sign;
+use crate::wire::{Wire, permission};
 use crate::xml;
-use crate::xml::autoscaling::{AutoScalingGroup, DescribeAutoScalingGroupsResponse};
-use crate::xml::ec2::{DescribeInstancesResponse, Instance};
 
-const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
-const JSON: &str = "application/x-amz-json-1.1";
-/// `DescribeInstances` takes as many values in a filter.
-const FILTER_VALUES: usize = 200;
+/// One page of a list, and the token of the next.
+pub(crate) trait Page: DeserializeOwned {
+    type Item;
+    fn split(self) -> (Vec<Self::Item>, Option<String>);
+}
 
-/// AWS, for one account, during one call of the contract.
 pub(crate) struct Client<'a> {
-    host: &'a dyn Host,
-    pub(crate) account: Account,
+    pub(crate) host: &'a dyn Host,
+    account: Account,
+    agent: &'a str,
+    vault: &'a Vault,
+    identity: RefCell<Identity>,
+    /// Seconds that AWS's clock is ahead of this machine's, where they are so far apart that it matters.
+    ahead: Cell<i64>,
 }
 
 impl<'a> Client<'a> {
-    pub(crate) fn new(host: &'a dyn Host, config: &PluginConfig) -> Result<Self, Problem> {
-        let account = Account::load(host, config)?;
-        Ok(Self { host, account })
-    }
-
-    /// Every group of this name, which is one or none.
-    pub(crate) fn groups(&self, name: &str) -> Result<Vec<AutoScalingGroup>, Problem> {
-        let mut groups = Vec::new();
-        let mut next = None;
-        loop {
-            let mut parameters = vec![("AutoScalingGroupNames.member.1", name.to_owned())];
-            parameters.extend(next.take().map(|token| ("NextToken", token)));
-            let page: DescribeAutoScalingGroupsResponse = self.read(
-                Service::AutoScaling,
-                "DescribeAutoScalingGroups",
-                &parameters,
-            )?;
-            groups.extend(page.result.auto_scaling_groups.member);
-            next = page.result.next_token.filter(|token| !token.is_empty());
-            if next.is_none() {
-                return Ok(groups);
-            }
-        }
-    }
-
-    /// What EC2 knows of these; one it does not know is left out.
-    ///
-    /// A filter, not a list of IDs: with the list a single unknown ID fails the whole call.
-    pub(crate) fn instances(&self, ids: &[&str]) -> Result<Vec<Instance>, Problem> {
-        let mut instances = Vec::new();
-        for chunk in ids.chunks(FILTER_VALUES) {
-            let names: Vec<String> = (1..=chunk.len())
-                .map(|n| format!("Filter.1.Value.{n}"))
-                .collect();
-            let mut next = None;
-            loop {
-                let mut parameters = vec![("Filter.1.Name", "instance-id".to_owned())];
-                let values = names.iter().zip(chunk);
-                parameters.extend(values.map(|(name, id)| (name.as_str(), (*id).to_owned())));
-                parameters.extend(next.take().map(|token| ("NextToken", token)));
-                let page: DescribeInstancesResponse =
-                    self.read(Service::Ec2, "DescribeInstances", &parameters)?;
-                let reservations = page.reservation_set.item.into_iter();
-                instances.extend(reservations.flat_map(|one| one.instances_set.item));
-                next = page.next_token.filter(|token| !token.is_empty());
-                if next.is_none() {
-                    break;
-                }
-            }
-        }
-        Ok(instances)
-    }
-
-    /// One instance, or that there is none.
-    pub(crate) fn instance(&self, id: &str) -> Result<Instance, Problem> {
-        let found = self.instances(&[id])?.into_iter().next();
-        found.ok_or_else(|| {
-            Problem::new(
-                ProblemKind::NotFound,
-                format!(
-                    "EC2 knows no instance {id} in region {}",
-                    self.account.region
-                ),
-            )
-            .about(id)
+    /// `agent` and `session` name the manager to AWS.
+    pub(crate) fn new(
+        host: &'a dyn Host,
+        config: &PluginConfig,
+        vault: &'a Vault,
+        agent: &'a str,
+        session: &str,
+    ) -> Result<Self, Problem> {
+        let account = Account::load(host, config, session, vault)?;
+        let identity = identity(host, &account, vault, agent)?;
+        Ok(Self {
+            host,
+            account,
+            agent,
+            vault,
+            identity: RefCell::new(identity),
+            ahead: Cell::new(0),
         })
     }
 
-    /// The same size again changes nothing, so a caller who does not know what became of it may repeat it.
-    pub(crate) fn set_desired_capacity(&self, group: &str, size: u32) -> Result<(), Failure> {
-        let parameters = [
-            ("AutoScalingGroupName", group.to_owned()),
-            ("DesiredCapacity", size.to_string()),
-            // The cool-down is for AWS's own scaling policies; jobs are waiting now.
-            ("HonorCooldown", "false".to_owned()),
-        ];
-        self.query(Service::AutoScaling, "SetDesiredCapacity", &parameters)
-            .map(drop)
+    pub(crate) fn region(&self) -> &str {
+        &self.account.region
     }
 
-    pub(crate) fn terminate(&self, id: &str) -> Result<(), Failure> {
-        let parameters = [
-            ("InstanceId", id.to_owned()),
-            ("ShouldDecrementDesiredCapacity", "true".to_owned()),
-        ];
-        let action = "TerminateInstanceInAutoScalingGroup";
-        self.query(Service::AutoScaling, action, &parameters)
-            .map(drop)
-    }
-
-    /// Authorises a key for one user on one instance, for 60 seconds.
-    pub(crate) fn send_ssh_public_key(
-        &self,
-        instance: &str,
-        zone: &str,
-        user: &str,
-        key: &str,
-    ) -> Result<(), Problem> {
-        let action = "SendSSHPublicKey";
-        let body = serde_json::json!({
-            "InstanceId": instance,
-            "AvailabilityZone": zone,
-            "InstanceOSUser": user,
-            "SSHPublicKey": key,
-        });
-        // Not a read, but sending the same key again only renews its 60 seconds.
-        retry::read(self.host, || {
-            let mut request = Request::new(body.to_string().into_bytes());
-            let target = HeaderValue::from_static("AWSEC2InstanceConnectService.SendSSHPublicKey");
-            request.headers_mut().insert("x-amz-target", target);
-            let response = self.send(Service::InstanceConnect, action, JSON, request)?;
-            if response.status().is_success() {
-                return Ok(());
-            }
-            let refusal = self.json_refusal(&response);
-            let name = permission(Service::InstanceConnect, action);
-            Err(refusal.into_failure(&self.account, &name).into())
-        })
-    }
-
-    fn json_refusal(&self, response: &http::Response) -> Refusal {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Body {
-            __type: String,
-            #[serde(alias = "Message")]
-            message: String,
-        }
-        let body: Body = serde_json::from_slice(response.body()).unwrap_or_default();
-        Refusal {
-            status: response.status().as_u16(),
-            code: body
-                .__type
-                .rsplit('#')
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
-            message: body.message,
-            retry_after: http::retry_after(response),
-        }
+    /// The time by AWS's clock, as far as it is known to differ.
+    pub(crate) fn now(&self) -> SystemTime {
+        let (now, ahead) = (self.host.now(), self.ahead.get());
+        let by = Duration::from_secs(ahead.unsigned_abs());
+        let moved = if ahead < 0 {
+            now.checked_sub(by)
+        } else {
+            now.checked_add(by)
+        };
+        moved.unwrap_or(now)
     }
 
     /// A call that changes nothing: tried again where that may help.
-    fn read<T: DeserializeOwned>(
+    pub(crate) fn read<T: DeserializeOwned>(
         &self,
         service: Service,
         action: &str,
         parameters: &[(&str, String)],
     ) -> Result<T, Problem> {
         let body = retry::read(self.host, || Ok(self.query(service, action, parameters)?))?;
-        let strange = |detail: String| {
+        xml::read(&body).map_err(|detail| {
             let name = permission(service, action);
+            let endpoint = self.account.endpoints.of(service, self.region());
             Problem::new(
                 ProblemKind::Unavailable,
-                format!(
-                    "{} answered {name} with something else than expected: {detail}",
-                    self.account.endpoint(service)
-                ),
+                format!("{endpoint} answered {name} with something else than expected: {detail}"),
             )
             .about(name)
-        };
-        let text = std::str::from_utf8(&body).map_err(|_| strange("not UTF-8".into()))?;
-        quick_xml::de::from_str(text).map_err(|error| strange(error.to_string()))
+        })
     }
 
-    /// The Query protocol: a form goes, XML comes.
-    fn query(
+    /// Every page of a list.
+    pub(crate) fn list<P: Page>(
+        &self,
+        service: Service,
+        action: &str,
+        parameters: &[(&str, String)],
+    ) -> Result<Vec<P::Item>, Problem> {
+        let mut parameters = parameters.to_vec();
+        let given = parameters.len();
+        let mut items = Vec::new();
+        loop {
+            let page: P = self.read(service, action, &parameters)?;
+            let (mut more, next) = page.split();
+            items.append(&mut more);
+            let Some(next) = next.filter(|token| !token.is_empty()) else {
+                return Ok(items);
+            };
+            parameters.truncate(given);
+            parameters.push(("NextToken", next));
+        }
+    }
+
+    /// The Query protocol, once.
+    pub(crate) fn query(
         &self,
         service: Service,
         action: &str,
         parameters: &[(&str, String)],
     ) -> Result<Vec<u8>, Failure> {
-        let version = match service {
-            Service::AutoScaling => "2011-01-01",
-            Service::Ec2 | Service::InstanceConnect => "2016-11-15",
-        };
-        let body = Serializer::new(String::new())
-            .append_pair("Action", action)
-            .append_pair("Version", version)
-            .extend_pairs(parameters)
-            .finish();
-        let response = self.send(service, action, FORM, Request::new(body.into_bytes()))?;
-        if response.status().is_success() {
-            return Ok(response.into_body());
-        }
-        let (code, message) = xml::error(response.body());
-        let refusal = Refusal {
-            status: response.status().as_u16(),
-            code,
-            message,
-            retry_after: http::retry_after(&response),
-        };
-        Err(refusal.into_failure(&self.account, &permission(service, action)))
+        self.call(service, action, |wire, signer, now| {
+            wire.query(service, action, parameters, Some(&signer.credentials), now)
+        })
     }
 
-    fn send(
+    /// The JSON protocol, once.
+    pub(crate) fn json(
         &self,
         service: Service,
         action: &str,
-        content_type: &'static str,
-        mut request: Request,
-    ) -> Result<http::Response, Failure> {
-        let known = |problem| Failure {
-            problem: Box::new(problem),
-            outcome_unknown: false,
+        body: &serde_json::Value,
+    ) -> Result<Vec<u8>, Failure> {
+        self.call(service, action, |wire, signer, now| {
+            wire.json(service, action, body, &signer.credentials, now)
+        })
+    }
+
+    /// What AWS refused for the keys' age or the clock alone had no effect: it is signed anew, once.
+    fn call(
+        &self,
+        service: Service,
+        action: &str,
+        send: impl Fn(&Wire<'_>, &Identity, SystemTime) -> Result<Response, Failure>,
+    ) -> Result<Vec<u8>, Failure> {
+        let wire = Wire {
+            host: self.host,
+            endpoints: &self.account.endpoints,
+            region: &self.account.region,
+            agent: self.agent,
         };
-        let endpoint = self.account.endpoint(service);
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = format!("{endpoint}/").parse().map_err(|_| {
-            let message = format!(
-                "endpoint_url `{endpoint}` of profile `{}` is not a URL; next: correct it",
-                self.account.profile
-            );
-            known(Problem::invalid_config("endpoint_url", message))
-        })?;
-        request
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        let now = self.host.now();
-        sign::sign(&mut request, service, &self.account, now).map_err(|error| {
-            let name = permission(service, action);
-            let message = format!("{name} could not be signed: {error}");
-            known(Problem::new(ProblemKind::Other, message).about(name))
-        })?;
-        let origin = http::origin(request.uri());
-        self.host
-            .send(&request, &Limits::default())
-            .map_err(|error| Failure {
-                outcome_unknown: error.outcome_unknown(),
-                problem: Box::new(error.into_problem(&origin)),
-            })
+        let mut is_first = true;
+        loop {
+            let identity = self.identity.borrow().clone();
+            let response = send(&wire, &identity, self.now())?;
+            let Some(refusal) = Wire::refusal(service, &response) else {
+                return Ok(response.into_body());
+            };
+            if std::mem::take(&mut is_first) && (self.renewed(&refusal) || self.set(&refusal)) {
+                continue;
+            }
+            return Err(refusal.into_failure(&identity, &permission(service, action)));
+        }
+    }
+
+    /// Whether other keys were to be had for expired ones.
+    fn renewed(&self, refusal: &Refusal) -> bool {
+        let is_redeemed = !matches!(self.account.choice.source, Source::Keys(_));
+        if !is_redeemed || !refusal.is_of_the_keys() {
+            return false;
+        }
+        self.vault.forget();
+        let renewed = identity(self.host, &self.account, self.vault, self.agent);
+        renewed.is_ok_and(|identity| {
+            self.identity.replace(identity);
+            true
+        })
+    }
+
+    /// Whether AWS told its time, and it differs.
+    fn set(&self, refusal: &Refusal) -> bool {
+        let Some(theirs) = refusal.date.filter(|_| refusal.is_skew()) else {
+            return false;
+        };
+        let seconds = |time: SystemTime| {
+            let since = time
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default();
+            i64::try_from(since.as_secs()).unwrap_or_default()
+        };
+        let ahead = seconds(theirs) - seconds(self.host.now());
+        self.host.log(
+            Level::Warn,
+            "this machine's clock is wrong by AWS's; requests are signed with AWS's time; next: set the clock",
+            &[("aws_is_ahead_s", ahead.to_string())],
+        );
+        let differs = ahead != self.ahead.get();
+        self.ahead.set(ahead);
+        differs
     }
 }
 
-/// An action as IAM policies name it.
-fn permission(service: Service, action: &str) -> String {
-    format!("{}:{action}", service.name())
+fn identity(
+    host: &dyn Host,
+    account: &Account,
+    vault: &Vault,
+    agent: &str,
+) -> Result<Identity, Problem> {
+    let with = Redeemer {
+        host,
+        endpoints: &account.endpoints,
+        region: &account.region,
+        agent,
+    };
+    let choice = &account.choice;
+    let redeemed = vault.identity(&with, &choice.source);
+    redeemed.map_err(|problem| match choice.source {
+        // Nobody said that the machine has a role: what was said, or was not, is of more use than its silence.
+        Source::Metadata(_) => none(&choice.passed, Some(&problem)),
+        _ => problem,
+    })
 }

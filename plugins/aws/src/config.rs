@@ -1,23 +1,26 @@
 //! `plugin_config`: what the operator writes about one Auto Scaling group.
 
-use fleetling_plugin_sdk::Problem;
+use fleetling_plugin_sdk::{Notice, Problem};
 use serde::Deserialize;
 
 /// The JSON Schema of [`PluginConfig`], for the host to check before the plugin is asked.
 pub(crate) const SCHEMA: &str = include_str!("config.schema.json");
 
 /// Unknown keys are left to the host, which warns with the schema in hand.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct PluginConfig {
     /// The Auto Scaling group.
-    #[serde(default)]
     pub(crate) name: String,
     pub(crate) profile: Option<String>,
-    /// Paths are for messages only: their content comes from the host, as the secrets `aws_config` and
-    /// `aws_credentials`.
+    /// Paths are for messages only: the content of these files comes from the host, as secrets.
     pub(crate) config_file: Option<String>,
     pub(crate) credentials_file: Option<String>,
+    pub(crate) web_identity_token_file: Option<String>,
     pub(crate) region: Option<String>,
+    pub(crate) access_key_id: Option<String>,
+    pub(crate) secret_access_key: Option<String>,
+    pub(crate) session_token: Option<String>,
 }
 
 impl PluginConfig {
@@ -39,23 +42,40 @@ impl PluginConfig {
             &mut config.profile,
             &mut config.config_file,
             &mut config.credentials_file,
+            &mut config.web_identity_token_file,
             &mut config.region,
+            &mut config.access_key_id,
+            &mut config.secret_access_key,
+            &mut config.session_token,
         ] {
             *option = option.take().filter(|value| !value.trim().is_empty());
+        }
+        let keys = (&config.access_key_id, &config.secret_access_key);
+        let missing = match keys {
+            (Some(_), None) => Some(("secret_access_key", "access_key_id")),
+            (None, Some(_)) => Some(("access_key_id", "secret_access_key")),
+            _ => None,
+        };
+        if let Some((missing, present)) = missing {
+            return Err(Problem::invalid_config(
+                format!("plugin_config.{missing}"),
+                format!(
+                    "plugin_config.{present} stands without plugin_config.{missing}; next: add it, or better \
+                     remove both and put them into the credentials file"
+                ),
+            ));
         }
         Ok(config)
     }
 
-    /// The credentials file as the operator wrote it, or where it is by default.
-    pub(crate) fn credentials_path(&self) -> &str {
-        self.credentials_file
-            .as_deref()
-            .unwrap_or("~/.aws/credentials")
-    }
-
-    /// The config file as the operator wrote it, or where it is by default.
-    pub(crate) fn config_path(&self) -> &str {
-        self.config_file.as_deref().unwrap_or("~/.aws/config")
+    /// What is said as long as keys stand in the configuration.
+    pub(crate) fn notice(&self) -> Option<Notice> {
+        self.secret_access_key.as_ref().map(|_| Notice {
+            subject: "plugin_config.secret_access_key".into(),
+            message: "AWS keys stand in plugin_config, where everybody who may read the configuration reads them; \
+                      next: move them to the credentials file, or give the manager's machine a role"
+                .into(),
+        })
     }
 }
 
@@ -73,17 +93,49 @@ mod tests {
         )
         .expect("it is the documented example");
         assert_eq!(config.name, "my-docker-asg");
-        assert_eq!(config.credentials_path(), "/home/user/.aws/credentials");
+        assert_eq!(
+            config.credentials_file.as_deref(),
+            Some("/home/user/.aws/credentials")
+        );
         assert_eq!(config.region, None);
+        assert_eq!(config.notice(), None);
     }
 
     #[test]
-    fn a_missing_name_and_a_wrong_type_are_named() {
-        let missing = PluginConfig::parse("{}").expect_err("there is no name");
-        assert_eq!(missing.kind, ProblemKind::InvalidConfig);
-        assert_eq!(missing.subject.as_deref(), Some("plugin_config.name"));
-        let wrong = PluginConfig::parse(r#"{"name":3}"#).expect_err("3 is no name");
-        assert!(wrong.message.contains("expected a string"), "{wrong:?}");
+    fn a_missing_name_a_wrong_type_and_half_a_key_are_named() {
+        for (json, subject, part) in [
+            ("{}", "plugin_config.name", "is missing"),
+            (r#"{"name":3}"#, "plugin_config", "expected a string"),
+            (
+                r#"{"name":"g","access_key_id":"AKIA"}"#,
+                "plugin_config.secret_access_key",
+                "stands without plugin_config.secret_access_key",
+            ),
+            (
+                r#"{"name":"g","secret_access_key":"s3cret"}"#,
+                "plugin_config.access_key_id",
+                "stands without plugin_config.access_key_id",
+            ),
+        ] {
+            let Err(problem) = PluginConfig::parse(json) else {
+                panic!("{json} was accepted");
+            };
+            assert_eq!(problem.kind, ProblemKind::InvalidConfig);
+            assert_eq!(problem.subject.as_deref(), Some(subject));
+            assert!(problem.message.contains(part), "{problem:?}");
+            assert!(!problem.message.contains("s3cret"), "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn keys_in_the_configuration_are_remarked_on_without_being_told() {
+        let json = r#"{"name":"g","access_key_id":"AKIA","secret_access_key":"s3cret"}"#;
+        let Ok(config) = PluginConfig::parse(json) else {
+            panic!("both keys are there");
+        };
+        let notice = config.notice().expect("they stand in clear");
+        assert_eq!(notice.subject, "plugin_config.secret_access_key");
+        assert!(!notice.message.contains("s3cret"));
     }
 
     #[test]
@@ -94,7 +146,11 @@ mod tests {
             "profile",
             "config_file",
             "credentials_file",
+            "web_identity_token_file",
             "region",
+            "access_key_id",
+            "secret_access_key",
+            "session_token",
         ] {
             assert!(schema["properties"][key].is_object(), "{key}");
         }

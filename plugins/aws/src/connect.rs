@@ -1,13 +1,17 @@
 //! How an instance is dialled, and EC2 Instance Connect.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use fleetling_plugin_sdk::{
-    Address, Connection, Host, InstanceRef, Login, Problem, ProblemKind, Protocol, Reach, Settings,
+    Address, Cipher, Connection, Host, InstanceRef, Login, Problem, ProblemKind, Protocol, Reach,
+    SealedPassword, Settings,
 };
 
 use crate::client::Client;
-use crate::group::arch;
+use crate::member::arch;
+use crate::unix_millis;
 use crate::xml::ec2::Instance;
 
 /// EC2 Instance Connect keeps a key for as long.
@@ -33,16 +37,20 @@ pub(crate) fn connect_info(
     if settings.connector.static_credentials {
         return Ok(connection);
     }
-    if connection.os.as_deref() == Some("windows") || connection.protocol != Some(Protocol::Ssh) {
+    if connection.os.as_deref() == Some("windows") {
+        connection.login = Login::Sealed(password(client, &of.id)?);
+        return Ok(connection);
+    }
+    if connection.protocol != Some(Protocol::Ssh) {
         return Err(Problem::new(
             ProblemKind::Unsupported,
             format!(
-                "{} would need a Windows password, which this plugin does not fetch yet; next: set \
-                 use_static_credentials with a username and password",
+                "{} is no Windows machine, and EC2 keeps passwords of those only; next: set connector_config.protocol \
+                 to ssh, or use_static_credentials with a username and password",
                 of.id
             ),
         )
-        .about("connector_config.use_static_credentials"));
+        .about("connector_config.protocol"));
     }
     let key = settings.ssh_public_key.as_deref().ok_or_else(|| {
         Problem::new(
@@ -65,6 +73,31 @@ pub(crate) fn connect_info(
     connection.login = Login::PublicKey;
     connection.valid_until = unix_millis(until);
     Ok(connection)
+}
+
+/// The administrator's password, which only who has the private half of the launch's key pair can read.
+fn password(client: &Client<'_>, id: &str) -> Result<SealedPassword, Problem> {
+    let mut text = client.password_data(id)?;
+    text.retain(|c| !c.is_ascii_whitespace());
+    if text.is_empty() {
+        return Err(Problem::new(
+            ProblemKind::NotReady,
+            format!(
+                "EC2 has no password of {id} yet; Windows makes one within some minutes of its first start, and none \
+                 where the launch template names no key pair"
+            ),
+        )
+        .about("ec2:GetPasswordData"));
+    }
+    let ciphertext = STANDARD.decode(text).map_err(|_| {
+        let message =
+            format!("EC2 answered ec2:GetPasswordData of {id} with something else than base64");
+        Problem::new(ProblemKind::Unavailable, message).about("ec2:GetPasswordData")
+    })?;
+    Ok(SealedPassword {
+        ciphertext,
+        cipher: Cipher::RsaPkcs1V15,
+    })
 }
 
 /// `pending` will run soon; from the other states there is no way back that anybody here would go.
@@ -131,9 +164,4 @@ fn defaults(instance: &Instance, settings: &Settings, addresses: Vec<Address>) -
         valid_until: None,
         extras: Vec::new(),
     }
-}
-
-fn unix_millis(time: SystemTime) -> Option<u64> {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_millis()).ok()
 }

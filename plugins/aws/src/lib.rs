@@ -1,39 +1,58 @@
 //! The AWS provider: an EC2 Auto Scaling group, spoken to in signed Query-protocol calls.
 //!
 //! ```text
-//! plugin_config ─▶ config ─┐
-//! ~/.aws/* ─▶ ini ─▶ profile ─▶ client (sign, xml, problem) ─▶ group    open, update
-//!                                                           ├▶ resize   increase, decrease (wishes: its tokens)
-//!                                                           └▶ connect  connect-info
+//! plugin_config ─▶ config ┐            ┌ credentials  whose keys sign
+//! ~/.aws/* ─▶ ini ─▶ files ┴▶ account ─┤                        ┌▶ group    open
+//!                                      └ endpoint               ├▶ survey   update (member, launches, generation, notices)
+//!              wire (sign, xml, problem) ─▶ client ─▶ api ──────┼▶ resize   increase, decrease (wishes: its tokens)
+//!                                                               └▶ connect  connect-info
 //! ```
 
+mod account;
+mod api;
 mod client;
 mod config;
 mod connect;
+mod credentials;
+mod endpoint;
+mod files;
+mod generation;
 mod group;
 mod ini;
+mod kept;
+mod launches;
+mod member;
+mod notices;
 mod problem;
-mod profile;
 mod resize;
 mod sign;
+mod survey;
+mod wire;
 mod wishes;
 mod xml;
 
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use fleetling_plugin_sdk::{
     Connection, Description, Group, Host, IncreaseOutcome, IncreaseRequest, InstanceRef, Problem,
-    ProblemKind, Provider, Removal, Settings, Snapshot, export_provider,
+    Provider, Removal, Settings, Snapshot, export_provider,
 };
 
 use crate::client::Client;
 use crate::config::PluginConfig;
+use crate::credentials::{Vault, session_name};
+use crate::endpoint::Service;
 
 /// One Auto Scaling group.
 pub struct Aws {
     host: Rc<dyn Host>,
     config: PluginConfig,
     settings: Settings,
+    /// The manager's name as AWS's logs have it: of sessions, and in the `User-Agent`.
+    session: String,
+    agent: String,
+    vault: Vault,
 }
 
 export_provider!(Aws);
@@ -41,50 +60,60 @@ export_provider!(Aws);
 impl Aws {
     /// For one call: the AWS files are read anew.
     fn client(&self) -> Result<Client<'_>, Problem> {
-        Client::new(&*self.host, &self.config)
+        Client::new(
+            &*self.host,
+            &self.config,
+            &self.vault,
+            &self.agent,
+            &self.session,
+        )
     }
 }
 
 impl Provider for Aws {
     fn describe() -> Description {
-        let services = ["autoscaling", "ec2", "ec2-instance-connect"];
         Description {
             name: "aws".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             config_schema: config::SCHEMA.into(),
-            wants: services
+            wants: Service::ALL
                 .into_iter()
-                .map(|service| format!("https://{service}.{{region}}.amazonaws.com"))
+                .map(|service| format!("https://{}.{{region}}.amazonaws.com", service.name()))
                 .collect(),
             extras: Vec::new(),
         }
     }
 
     fn init(host: Rc<dyn Host>, config: &str, settings: Settings) -> Result<Self, Problem> {
+        let session = session_name(&settings.owner);
         Ok(Self {
             host,
             config: PluginConfig::parse(config)?,
+            agent: format!(
+                "fleetling-plugin-aws/{} {session}",
+                env!("CARGO_PKG_VERSION")
+            ),
             settings,
+            session,
+            vault: Vault::default(),
         })
     }
 
     fn open(&self) -> Result<Group, Problem> {
         let client = self.client()?;
-        let group = group::find(&client, &self.config.name)?;
+        let found = group::find(&client, &self.config.name)?;
         let most = self.settings.max_instances;
-        Ok(group::open(&group, &client.account.region, most))
+        let mut opened = group::open(&found, client.region(), most);
+        opened.notices.extend(self.config.notice());
+        Ok(opened)
     }
 
     fn update(&self) -> Result<Snapshot, Problem> {
         let client = self.client()?;
-        let group = group::find(&client, &self.config.name)?;
-        let members = &group.instances.member;
-        let ids: Vec<&str> = members.iter().map(|one| &*one.instance_id).collect();
-        let seen = client.instances(&ids);
-        match seen {
-            Err(problem) if problem.kind == ProblemKind::Unauthenticated => Err(problem),
-            seen => Ok(group::snapshot(&group, seen, self.settings.max_instances)),
-        }
+        let most = self.settings.max_instances;
+        let mut snapshot = survey::update(&client, &self.config.name, most)?;
+        snapshot.notices.extend(self.config.notice());
+        Ok(snapshot)
     }
 
     fn increase(&self, request: IncreaseRequest) -> IncreaseOutcome {
@@ -115,6 +144,11 @@ impl Provider for Aws {
     fn shutdown(&self, _for_good: bool) -> Result<(), Problem> {
         Ok(())
     }
+}
+
+fn unix_millis(time: SystemTime) -> Option<u64> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! From AWS's error codes to what the host can act on and the operator can read.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use fleetling_plugin_sdk::http::{self, Response};
 use fleetling_plugin_sdk::{Problem, ProblemKind};
 
-use crate::profile::Account;
+use crate::credentials::Identity;
 
 /// A call that failed.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,27 +28,38 @@ pub(crate) struct Refusal {
     pub(crate) code: String,
     pub(crate) message: String,
     pub(crate) retry_after: Option<Duration>,
+    /// The time by AWS's clock.
+    pub(crate) date: Option<SystemTime>,
 }
 
 impl Refusal {
+    /// The keys themselves are the fault, and others may be to be had.
+    pub(crate) fn is_of_the_keys(&self) -> bool {
+        kind(&self.code, self.status) == ProblemKind::Unauthenticated && !self.is_skew()
+    }
+
+    /// The time in the signature is the fault. The Query protocol has no code of its own for it.
+    pub(crate) fn is_skew(&self) -> bool {
+        let begins = |with: &str| self.message.starts_with(with);
+        matches!(&*self.code, "RequestExpired" | "RequestTimeTooSkewed")
+            || begins("Signature expired")
+            || begins("Signature not yet current")
+    }
+
     /// `action` as IAM policies name it: `autoscaling:SetDesiredCapacity`.
-    pub(crate) fn into_failure(self, account: &Account, action: &str) -> Failure {
+    pub(crate) fn into_failure(self, identity: &Identity, action: &str) -> Failure {
         let kind = kind(&self.code, self.status);
         let told = self.told();
-        let profile = &account.profile;
-        let source = &account.source;
+        let Identity { whose, mend, .. } = identity;
         let message = match kind {
-            ProblemKind::Unauthenticated if is_skew(&self.code) => format!(
-                "AWS takes the request of profile `{profile}` from {source} for too old or too new: {told}; \
-                 next: set this machine's clock"
+            ProblemKind::Unauthenticated if self.is_skew() => format!(
+                "AWS takes the request of {whose} for too old or too new: {told}; next: set this machine's clock"
             ),
-            ProblemKind::Unauthenticated => format!(
-                "AWS refused the credentials of profile `{profile}` from {source}: {told}; next: correct the \
-                 keys in that file"
-            ),
+            ProblemKind::Unauthenticated => {
+                format!("AWS refused the credentials of {whose}: {told}; next: {mend}")
+            }
             ProblemKind::Forbidden => format!(
-                "profile `{profile}` from {source} may not do {action}: {told}; next: allow that action in \
-                 its IAM policy"
+                "{whose} may not do {action}: {told}; next: allow that action in its IAM policy"
             ),
             _ => format!("{action} was refused: {told}"),
         };
@@ -81,8 +93,19 @@ impl Refusal {
     }
 }
 
-fn is_skew(code: &str) -> bool {
-    matches!(code, "RequestExpired" | "RequestTimeTooSkewed")
+/// A refusal of a service that has no codes of its own. What it wrote is not repeated: it may be a credential.
+pub(crate) fn from_status(response: &Response, who: &str, next: &str) -> Problem {
+    let status = response.status().as_u16();
+    let kind = match status {
+        429 => ProblemKind::Throttled,
+        500.. => ProblemKind::Unavailable,
+        _ => ProblemKind::Unauthenticated,
+    };
+    Problem::new(
+        kind,
+        format!("{who} answered with status {status}; next: {next}"),
+    )
+    .retry_after(http::retry_after(response))
 }
 
 /// The meaning of a code; where a code says nothing, of the status.
@@ -141,7 +164,7 @@ fn kind(code: &str, status: u16) -> ProblemKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::account;
+    use crate::tests::identity;
 
     #[test]
     fn codes_mean_what_the_host_can_act_on() {
@@ -185,9 +208,9 @@ mod tests {
             message: "The request signature we calculated does not match. Check your key.\n\n\
                       The Canonical String for this request should have been\nx-amz-security-token:tok"
                 .into(),
-            retry_after: None,
+            ..Refusal::default()
         };
-        let failure = refusal.into_failure(&account(), "ec2:DescribeInstances");
+        let failure = refusal.into_failure(&identity(), "ec2:DescribeInstances");
         assert!(!failure.outcome_unknown);
         assert_eq!(
             failure.problem.message,
@@ -207,9 +230,43 @@ mod tests {
             retry_after: Some(Duration::from_secs(3)),
             ..Refusal::default()
         };
-        let failure = refusal.into_failure(&account(), "autoscaling:SetDesiredCapacity");
+        let failure = refusal.into_failure(&identity(), "autoscaling:SetDesiredCapacity");
         assert!(failure.outcome_unknown);
         assert_eq!(failure.problem.retry_after_ms, Some(3000));
         assert!(failure.problem.message.contains("status 503 without"));
+    }
+
+    #[test]
+    fn a_wrong_clock_is_told_from_wrong_keys() {
+        for (code, message, is_skew) in [
+            ("RequestExpired", "Request has expired.", true),
+            (
+                "SignatureDoesNotMatch",
+                "Signature expired: 20260102T030405Z is now earlier than 20260102T031500Z",
+                true,
+            ),
+            (
+                "InvalidSignatureException",
+                "Signature not yet current: 20260102T030405Z is still later than 20260102T021500Z",
+                true,
+            ),
+            (
+                "SignatureDoesNotMatch",
+                "The request signature we calculated does not match",
+                false,
+            ),
+        ] {
+            let refusal = Refusal {
+                status: 403,
+                code: code.into(),
+                message: message.into(),
+                ..Refusal::default()
+            };
+            assert_eq!(refusal.is_skew(), is_skew, "{message}");
+            assert_eq!(refusal.is_of_the_keys(), !is_skew, "{message}");
+            let failure = refusal.into_failure(&identity(), "ec2:DescribeInstances");
+            let says = failure.problem.message.contains("set this machine's clock");
+            assert_eq!(says, is_skew, "{failure:?}");
+        }
     }
 }

@@ -6,10 +6,10 @@ use fleetling_plugin_sdk::{
 };
 
 use crate::client::Client;
-use crate::group;
 use crate::problem::Failure;
 use crate::wishes::{self, Wish};
 use crate::xml::autoscaling::AutoScalingGroup;
+use crate::{group, launches, member, unix_millis};
 
 /// Raises the desired capacity from what it is now, up to the group's maximum.
 ///
@@ -48,10 +48,13 @@ fn try_increase(
                 added,
                 target: current + added,
                 served: false,
+                at: 0,
             }
         }
     };
     if wish.added > 0 {
+        // AWS counts activities in whole seconds at times.
+        wish.at = unix_millis(client.now()).map_or(0, |now| now / 1000 * 1000);
         wishes::record(host, &wish);
         if let Err(failure) = set_size(client, name, wish.target) {
             if !failure.outcome_unknown {
@@ -121,8 +124,10 @@ pub(crate) fn decrease(
     let mut removals: Vec<Removal> = Vec::new();
     let mut lowered = 0;
     let mut last: Option<Problem> = None;
+    let given_up = give_up_launches(host, client, &group, instances);
     for instance in instances {
         let removal = match (membership(&group, &instance.id), &last) {
+            _ if launches::activity(&instance.id).is_some() => given_up.clone(),
             (Membership::Gone, _) => Removal::Gone,
             (Membership::Ending, _) => Removal::Accepted,
             // What refused all of them would refuse this one, and cost another request.
@@ -145,6 +150,47 @@ pub(crate) fn decrease(
     removals
 }
 
+/// Makes the group smaller by the places whose launches failed, and never smaller than what exists.
+///
+/// Its size is read in the same call and set as a number: what somebody else adds between the two is lost, as with every
+/// change of an Auto Scaling group's size.
+fn give_up_launches(
+    host: &dyn Host,
+    client: &Client<'_>,
+    group: &AutoScalingGroup,
+    instances: &[InstanceRef],
+) -> Removal {
+    let known = launches::given_up(host);
+    let asked = instances
+        .iter()
+        .filter_map(|one| launches::activity(&one.id));
+    let new: Vec<String> = asked
+        .filter(|activity| !known.iter().any(|known| known == activity))
+        .map(str::to_owned)
+        .collect();
+    let places = u32::try_from(new.len()).unwrap_or(u32::MAX);
+    let lowered = places.min(launches::lacking(group));
+    let size = group.desired_capacity.saturating_sub(lowered);
+    if new.is_empty() {
+        return Removal::Gone;
+    }
+    launches::give_up(host, &new);
+    if lowered == 0 {
+        return Removal::Accepted;
+    }
+    let name = &group.auto_scaling_group_name;
+    match set_size(client, name, size.max(group.min_size)) {
+        Ok(()) => {
+            wishes::lower(host, lowered);
+            Removal::Accepted
+        }
+        Err(failure) => {
+            launches::take_back(host, &new);
+            Removal::Refused(failure.into())
+        }
+    }
+}
+
 enum Membership {
     Member,
     Ending,
@@ -155,7 +201,7 @@ fn membership(group: &AutoScalingGroup, id: &str) -> Membership {
     let mut members = group.instances.member.iter();
     match members.find(|member| member.instance_id == id) {
         None => Membership::Gone,
-        Some(member) => match group::state(&member.lifecycle_state, None) {
+        Some(member) => match member::state(&member.lifecycle_state, None) {
             InstanceState::Deleting => Membership::Ending,
             _ => Membership::Member,
         },

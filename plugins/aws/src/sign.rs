@@ -2,24 +2,26 @@
 
 use std::time::SystemTime;
 
+use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign as sign_v4};
 use aws_sigv4::sign::v4;
 use aws_smithy_runtime_api::client::identity::Identity;
 use fleetling_plugin_sdk::http::Request;
 
-use crate::profile::{Account, Service};
+use crate::endpoint::Service;
 
 /// Adds the headers that prove who asks. `now` is part of the signature: AWS takes it for five minutes.
 pub(crate) fn sign(
     request: &mut Request,
     service: Service,
-    account: &Account,
+    region: &str,
+    credentials: &Credentials,
     now: SystemTime,
 ) -> Result<(), String> {
-    let identity: Identity = account.credentials.clone().into();
+    let identity: Identity = credentials.clone().into();
     let params = v4::SigningParams::builder()
         .identity(&identity)
-        .region(&account.region)
+        .region(region)
         .name(service.name())
         .time(now)
         .settings(SigningSettings::default())

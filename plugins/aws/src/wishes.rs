@@ -10,8 +10,10 @@
 //! An *open* wish may have been granted or not: the call was cut off. Its `target` settles it, because setting the same
 //! size twice is setting it once. Each removal in between lowers the group's size, and so lowers that target.
 
-use fleetling_plugin_sdk::{Host, Level};
+use fleetling_plugin_sdk::Host;
 use serde::{Deserialize, Serialize};
+
+use crate::kept;
 
 const KEY: &str = "wishes";
 /// The host repeats a token only right after it; more are kept than it can have under way.
@@ -25,15 +27,26 @@ pub(crate) struct Wish {
     /// The group's size with them.
     pub(crate) target: u32,
     pub(crate) served: bool,
+    /// When AWS was asked, in Unix milliseconds by AWS's clock.
+    #[serde(default)]
+    pub(crate) at: u64,
 }
 
 pub(crate) fn find(host: &dyn Host, token: &str) -> Option<Wish> {
-    read(host).1.into_iter().find(|wish| wish.token == token)
+    let mut wishes = kept::read(host, KEY).into_iter();
+    wishes.find(|wish: &Wish| wish.token == token)
 }
 
-/// Adds a wish, or replaces the one with its token.
+/// When the group was last asked for more.
+pub(crate) fn newest(host: &dyn Host) -> Option<u64> {
+    let wishes = kept::read(host, KEY).into_iter();
+    wishes.map(|wish: Wish| wish.at).max()
+}
+
+/// Adds a wish, or replaces the one with its token. Where it cannot be kept, a token may be served twice, which costs an
+/// instance for a while; refusing to grow would cost jobs.
 pub(crate) fn record(host: &dyn Host, wish: &Wish) {
-    change(host, |wishes| {
+    kept::change(host, KEY, |wishes: &mut Vec<Wish>| {
         wishes.retain(|kept| kept.token != wish.token);
         wishes.push(wish.clone());
         let surplus = wishes.len().saturating_sub(KEPT);
@@ -42,55 +55,21 @@ pub(crate) fn record(host: &dyn Host, wish: &Wish) {
 }
 
 pub(crate) fn forget(host: &dyn Host, token: &str) {
-    change(host, |wishes| wishes.retain(|wish| wish.token != token));
+    kept::change(host, KEY, |wishes: &mut Vec<Wish>| {
+        wishes.retain(|wish| wish.token != token)
+    });
 }
 
 /// So many instances were removed: what is open would reach a lower size.
 pub(crate) fn lower(host: &dyn Host, removed: u32) {
-    if removed > 0 && read(host).1.iter().any(|wish| !wish.served) {
-        change(host, |wishes| {
+    let is_open = |wish: &Wish| !wish.served;
+    if removed > 0 && kept::read(host, KEY).iter().any(is_open) {
+        kept::change(host, KEY, |wishes: &mut Vec<Wish>| {
             for wish in wishes.iter_mut().filter(|wish| !wish.served) {
                 wish.target = wish.target.saturating_sub(removed);
             }
         });
     }
-}
-
-fn read(host: &dyn Host) -> (Option<Vec<u8>>, Vec<Wish>) {
-    let stored = host.stored(KEY).unwrap_or_else(|problem| {
-        complain(host, &format!("{problem:?}"));
-        None
-    });
-    let wishes = stored.as_deref().map_or_else(Vec::new, |json| {
-        serde_json::from_slice(json).unwrap_or_default()
-    });
-    (stored, wishes)
-}
-
-/// Without a store a token may be served twice, which costs an instance for a while; refusing to grow would cost jobs.
-fn change(host: &dyn Host, change: impl Fn(&mut Vec<Wish>)) {
-    // Only one instance of a plugin mutates, so losing this race twice is out of the question.
-    for _ in 0..3 {
-        let (stored, mut wishes) = read(host);
-        change(&mut wishes);
-        let Ok(new) = serde_json::to_vec(&wishes) else {
-            return;
-        };
-        match host.swap(KEY, stored.as_deref(), Some(&new)) {
-            Ok(true) => return,
-            Ok(false) => {}
-            Err(problem) => return complain(host, &format!("{problem:?}")),
-        }
-    }
-    complain(host, "somebody else keeps changing it");
-}
-
-fn complain(host: &dyn Host, problem: &str) {
-    host.log(
-        Level::Warn,
-        "the tokens of recent increases could not be kept",
-        &[("problem", problem.to_owned())],
-    );
 }
 
 #[cfg(test)]
@@ -105,6 +84,7 @@ mod tests {
             added: 1,
             target,
             served,
+            at: u64::from(target),
         }
     }
 
@@ -115,6 +95,7 @@ mod tests {
             record(&host, &wish(&n.to_string(), n, n % 2 == 0));
         }
         assert_eq!(find(&host, "3"), None);
+        assert_eq!(newest(&host), Some(19));
         lower(&host, 2);
         assert_eq!(find(&host, "18").map(|wish| wish.target), Some(18));
         assert_eq!(find(&host, "19").map(|wish| wish.target), Some(17));

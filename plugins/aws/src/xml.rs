@@ -1,10 +1,21 @@
 //! The answers of the Query protocol, as far as they are of use.
 
+pub(crate) mod activities;
 pub(crate) mod autoscaling;
 pub(crate) mod ec2;
+pub(crate) mod sts;
+
+use std::time::SystemTime;
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
+use serde::de::DeserializeOwned;
+
+/// A result, or what about the body is not as expected.
+pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    let text = std::str::from_utf8(body).map_err(|_| "not UTF-8".to_owned())?;
+    quick_xml::de::from_str(text).map_err(|error| error.to_string())
+}
 
 /// Code and message of an error, in whichever of the Query protocol's shapes: both stand in elements of these names,
 /// one or three levels deep. Empty where the body is no such XML, as from a proxy in between.
@@ -45,6 +56,11 @@ fn take(inside: Option<&str>, text: &str, code: &mut String, message: &mut Strin
         Some("Message") => message.push_str(text),
         _ => {}
     }
+}
+
+/// The time in a `Date` header.
+pub(crate) fn http_date(value: &str) -> Option<SystemTime> {
+    httpdate::parse_http_date(value).ok()
 }
 
 /// Milliseconds since 1970 of `2026-11-23T22:28:01.500Z`; none if it is anything else.

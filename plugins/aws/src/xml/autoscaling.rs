@@ -2,10 +2,23 @@
 
 use serde::Deserialize;
 
+use crate::client::Page;
+
 #[derive(Debug, Deserialize)]
 pub(crate) struct DescribeAutoScalingGroupsResponse {
     #[serde(rename = "DescribeAutoScalingGroupsResult")]
     pub(crate) result: Groups,
+}
+
+impl Page for DescribeAutoScalingGroupsResponse {
+    type Item = AutoScalingGroup;
+
+    fn split(self) -> (Vec<AutoScalingGroup>, Option<String>) {
+        (
+            self.result.auto_scaling_groups.member,
+            self.result.next_token,
+        )
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -47,7 +60,23 @@ pub(crate) struct AutoScalingGroup {
     pub(crate) launch_template: Option<LaunchTemplate>,
     pub(crate) mixed_instances_policy: Option<MixedInstancesPolicy>,
     pub(crate) launch_configuration_name: Option<String>,
+    #[serde(default)]
+    pub(crate) tags: Members<Tag>,
+    pub(crate) warm_pool_configuration: Option<WarmPool>,
 }
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Tag {
+    #[serde(default)]
+    pub(crate) key: String,
+    #[serde(default)]
+    pub(crate) value: String,
+}
+
+/// Only that there is one is of interest.
+#[derive(Debug, Deserialize)]
+pub(crate) struct WarmPool {}
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -94,6 +123,5 @@ pub(crate) struct Member {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct LaunchTemplate {
     pub(crate) launch_template_id: Option<String>,
-    pub(crate) launch_template_name: Option<String>,
     pub(crate) version: Option<String>,
 }
