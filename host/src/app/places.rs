@@ -1,6 +1,7 @@
 //! Where the process keeps and finds things: state, cache, job logs, plugins, and what was shipped with the binary.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tracing::warn;
@@ -61,7 +62,11 @@ pub(super) fn data_dir() -> anyhow::Result<PathBuf> {
 
 /// The plugin host, looking in: the folders given, `FLEETING_PLUGIN_PATH`, `plugins/` beside `config.toml`, the data
 /// directory's, then `PATH`.
-pub(crate) fn platform(given: &[PathBuf], config: &Path, store: Store) -> anyhow::Result<Platform> {
+pub(crate) fn platform(
+    given: &[PathBuf],
+    config: &Path,
+    store: Store,
+) -> anyhow::Result<Arc<Platform>> {
     let beside = config.parent().unwrap_or(Path::new("."));
     let data = data_dir()?;
     let mut plugin_dirs = given.to_vec();

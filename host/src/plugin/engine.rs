@@ -10,7 +10,7 @@
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use wasmtime::{Cache, CacheConfig, Config, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::bindings::{self, ContractPre, Guest};
+use super::bindings::{self, ContractPre, Guest, PACKAGE};
 use super::egress::{Egress, EgressHooks};
 use super::kv::Kv;
 use super::log::{GuestLog, Level, Stdio};
@@ -39,19 +39,63 @@ pub struct Tenant {
     pub log: Arc<GuestLog>,
     pub kv: Arc<Kv>,
     pub egress: Arc<Egress>,
-    /// Granted names with their values at load.
+    /// Replaced when the grants change.
+    allotment: RwLock<Arc<Allotment>>,
+    secrets: RwLock<Arc<Secrets>>,
+}
+
+/// What an instance is made with and keeps to its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allotment {
+    /// Granted names with their values.
     pub env: Vec<(String, String)>,
     /// Bytes of an instance's linear memories together; `None` is the default.
     pub memory: Option<usize>,
-    /// Replaced when the grants change.
-    pub secrets: std::sync::RwLock<Arc<Secrets>>,
 }
 
 impl Tenant {
-    pub fn secrets(&self) -> Arc<Secrets> {
-        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
-        secrets.clone()
+    pub fn new(
+        log: Arc<GuestLog>,
+        kv: Arc<Kv>,
+        egress: Arc<Egress>,
+        allotment: Allotment,
+        secrets: Secrets,
+    ) -> Self {
+        Self {
+            log,
+            kv,
+            egress,
+            allotment: RwLock::new(Arc::new(allotment)),
+            secrets: RwLock::new(Arc::new(secrets)),
+        }
     }
+
+    pub fn secrets(&self) -> Arc<Secrets> {
+        read(&self.secrets)
+    }
+
+    /// The same value until it is changed: an instance made with another is made anew.
+    pub fn allotment(&self) -> Arc<Allotment> {
+        read(&self.allotment)
+    }
+
+    pub fn change_secrets(&self, to: Secrets) {
+        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(to);
+    }
+
+    /// Instances that were made with what is the same now stay.
+    pub fn change_allotment(&self, to: Allotment) {
+        if *self.allotment() != to {
+            *self
+                .allotment
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = Arc::new(to);
+        }
+    }
+}
+
+fn read<T>(of: &RwLock<Arc<T>>) -> Arc<T> {
+    of.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// What a store holds: WASI with nothing in it, the egress policy, the tenant.
@@ -211,23 +255,18 @@ impl Engine {
 
     fn link(&self, component: &Component) -> Result<Program, Cause> {
         let ty = component.component_type();
-        let imports = ty.imports(&self.engine).map(|(name, _)| name.to_owned());
-        let foreign: Vec<String> = imports.filter(|name| !is_offered(name)).collect();
-        let exports = ty.exports(&self.engine).map(|(name, _)| name.to_owned());
-        let provider = exports
-            .into_iter()
-            .find(|name| name.starts_with("fleetling:provider/provider@"));
-        let version = |name: &str| name.rsplit('@').next().unwrap_or_default().to_owned();
-        let of_another = provider
-            .iter()
-            .chain(&foreign)
-            .find(|name| name.starts_with("fleetling:provider/") && !is_offered(name));
-        if let Some(name) = of_another {
+        let names = |name: &str| name.to_owned();
+        let imports: Vec<String> = ty.imports(&self.engine).map(|(n, _)| names(n)).collect();
+        let mut exports = ty.exports(&self.engine).map(|(n, _)| names(n));
+        let provider = exports.find(|name| name.starts_with("fleetling:provider/provider@"));
+        let contract = || provider.iter().chain(&imports).filter(|name| is_ours(name));
+        if let Some(name) = contract().find(|name| !is_offered(name)) {
             return Err(Cause::Version {
-                needed: format!("fleetling:provider@{}", version(name)),
+                needed: package_of(name),
                 provided: "0.1".to_owned(),
             });
         }
+        let foreign: Vec<String> = imports.iter().filter(|n| !is_offered(n)).cloned().collect();
         if !foreign.is_empty() {
             return Err(Cause::Imports {
                 names: foreign,
@@ -239,13 +278,22 @@ impl Engine {
                 detail: String::new(),
             });
         }
-        let pre = self
-            .linker
-            .instantiate_pre(component)
-            .map_err(|problem| Cause::Imports {
-                names: vec!["something that this manager's interfaces lack".to_owned()],
-                detail: format!("{problem:#}"),
-            })?;
+        let pre = self.linker.instantiate_pre(component).map_err(|problem| {
+            // What a later version of the contract added is asked for in its name.
+            match contract()
+                .map(|name| package_of(name))
+                .find(|package| package != PACKAGE)
+            {
+                Some(needed) => Cause::Version {
+                    needed,
+                    provided: version_of(PACKAGE).to_owned(),
+                },
+                None => Cause::Imports {
+                    names: vec!["something that this manager's interfaces lack".to_owned()],
+                    detail: format!("{problem:#}"),
+                },
+            }
+        })?;
         let pre = ContractPre::new(pre).map_err(|problem| Cause::NoProvider {
             detail: format!("{problem:#}"),
         })?;
@@ -257,20 +305,26 @@ impl Engine {
         &self,
         program: &Program,
         tenant: Arc<Tenant>,
+        allotment: &Allotment,
         budget: Duration,
     ) -> wasmtime::Result<(Guest, Arc<Meter>)> {
         let meter = Arc::new(Meter::new(budget));
-        let mut store = self.store(tenant, meter.clone());
+        let mut store = self.store(tenant, allotment, meter.clone());
         let instantiation = program.pre.instantiate_async(&mut store);
         let contract = meter.clone().metered(instantiation).await?;
         Ok((Guest { store, contract }, meter))
     }
 
-    fn store(&self, tenant: Arc<Tenant>, meter: Arc<Meter>) -> Store<Sandbox> {
+    fn store(
+        &self,
+        tenant: Arc<Tenant>,
+        allotment: &Allotment,
+        meter: Arc<Meter>,
+    ) -> Store<Sandbox> {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(Stdio::new(tenant.log.clone(), Level::Info))
             .stderr(Stdio::new(tenant.log.clone(), Level::Warn))
-            .envs(&tenant.env)
+            .envs(&allotment.env)
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
@@ -284,7 +338,7 @@ impl Engine {
             http,
             table,
             hooks: EgressHooks::new(tenant.egress.clone()),
-            quota: Quota::new(tenant.memory),
+            quota: Quota::new(allotment.memory),
             tenant,
             meter,
         };
@@ -302,13 +356,26 @@ impl Engine {
     }
 }
 
+fn is_ours(name: &str) -> bool {
+    name.starts_with("fleetling:provider/")
+}
+
+fn version_of(name: &str) -> &str {
+    name.rsplit('@').next().unwrap_or_default()
+}
+
+/// As the contract's package is written with the version that `name` asks for.
+fn package_of(name: &str) -> String {
+    format!("fleetling:provider@{}", version_of(name))
+}
+
 /// All of WASI 0.2 is offered, because guests' runtimes import it; most of it is inert in an empty context.
 fn is_offered(import: &str) -> bool {
     let (path, version) = import.split_once('@').unwrap_or((import, ""));
     if path.starts_with("wasi:") {
         return version.starts_with("0.2.");
     }
-    path.starts_with("fleetling:provider/") && version.starts_with("0.1.")
+    is_ours(path) && version.starts_with("0.1.")
 }
 
 /// The first bytes say which mistake was made; whether the rest is sound, only the full validation does.

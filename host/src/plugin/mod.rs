@@ -1,8 +1,9 @@
 //! Providers as WebAssembly components: found, pinned, granted, run in a sandbox.
 //!
 //! ```text
-//! Platform ─ directory ─ pin ─ engine::compile ─► Actor (one a group): mutating, reading and lookup instances
-//!    ├ grants (plugins.toml, watched; built-in by shipped.toml)       └─ each: a Store with log, kv, secrets, egress
+//! Platform ─ directory ─ pin ─ engine::compile ─► Provider (one a group) ─► Actor (one a file): its instances
+//!    ├ grants (plugins.toml, watched;              ▲ replaces               └─ each: a Store with log, kv, secrets, egress
+//!    │         built-in by shipped.toml) ───────► Keeper (one a group): grants and the file, as they change
 //!    └ any failure: a LoadReport, kept for `plugin list`
 //! ```
 //! Guests run on a small runtime of their own, never on the threads that carry jobs.
@@ -14,14 +15,17 @@ pub mod directory;
 pub mod egress;
 pub mod engine;
 pub mod grants;
+pub mod keeper;
 pub mod kv;
 pub mod log;
 pub mod pin;
 pub mod platform;
+pub mod provider;
 pub mod quota;
 pub mod report;
 pub mod runtime;
 pub mod schema;
 pub mod secrets;
 pub mod shipped;
+pub mod sighting;
 pub mod watch;

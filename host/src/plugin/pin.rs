@@ -36,7 +36,13 @@ impl Pins {
                 })
             };
         }
-        if is_shipped || !grants.give_anything() || grants.reload == Some(Reload::Any) {
+        if is_shipped {
+            return Ok(());
+        }
+        if grants.require_pins == Some(true) {
+            return Err(Cause::PinMissing);
+        }
+        if !grants.give_anything() || grants.reload == Some(Reload::Any) {
             return Ok(());
         }
         match self.trusted(plugin)? {
@@ -96,5 +102,24 @@ mod tests {
         assert_eq!(pins.check("p", new, &named, false), Ok(()));
         let refused = Cause::NotPinned { wanted: new.hex() };
         assert_eq!(pins.check("p", old, &named, true), Err(refused));
+    }
+
+    #[test]
+    fn where_pins_are_required_only_a_digest_that_somebody_named_is_loaded() {
+        let pins = Pins::new(Store::in_memory());
+        let digest = Digest::of(b"it");
+        let required = Grants {
+            require_pins: Some(true),
+            reload: Some(Reload::Any),
+            ..Grants::default()
+        };
+        let check = |grants: &Grants, is_shipped| pins.check("p", digest, grants, is_shipped);
+        assert_eq!(check(&required, false), Err(Cause::PinMissing));
+        assert_eq!(check(&required, true), Ok(()));
+        let named = Grants {
+            sha256: Some(digest.hex()),
+            ..required
+        };
+        assert_eq!(check(&named, false), Ok(()));
     }
 }

@@ -68,6 +68,8 @@ pub struct Grants {
     pub memory: Option<usize>,
     /// In lower-case hexadecimal.
     pub sha256: Option<String>,
+    /// Only a digest that is named here, or that came with the installation, is loaded.
+    pub require_pins: Option<bool>,
     pub builtin: Option<bool>,
 }
 
@@ -91,6 +93,7 @@ impl Grants {
             reload,
             memory,
             sha256,
+            require_pins,
             builtin,
             ..
         } = over.clone();
@@ -103,6 +106,7 @@ impl Grants {
             reload: reload.or(grants.reload),
             memory: memory.or(grants.memory),
             sha256: sha256.or(grants.sha256),
+            require_pins: require_pins.or(grants.require_pins),
             builtin: builtin.or(grants.builtin),
             ..grants
         }

@@ -13,6 +13,8 @@ use super::{Grants, PrivateAddresses, Reload, SecretSource, Template, nearest};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GrantsFile {
     pub plugins: BTreeMap<String, Grants>,
+    /// The top-level key, for every plugin whose table does not say otherwise.
+    pub require_pins: Option<bool>,
 }
 
 /// One thing wrong, and where.
@@ -35,7 +37,9 @@ impl fmt::Display for GrantsProblems {
     }
 }
 
-const KEYS: [&str; 13] = [
+const REQUIRE_PINS: &str = "require_pins";
+
+const KEYS: [&str; 14] = [
     "http",
     "env",
     "secret",
@@ -47,6 +51,7 @@ const KEYS: [&str; 13] = [
     "reload",
     "memory",
     "sha256",
+    REQUIRE_PINS,
     "builtin",
     "secrets",
 ];
@@ -66,7 +71,12 @@ impl GrantsFile {
             }
         };
         let mut plugins = BTreeMap::new();
+        let mut require_pins = None;
         for (key, value) in document.get_ref() {
+            if *key.get_ref() == REQUIRE_PINS {
+                require_pins = reading.flag(REQUIRE_PINS, value);
+                continue;
+            }
             let name = super::super::directory::Reference::parse(key.get_ref()).name;
             let Some(table) = value.get_ref().as_table() else {
                 let message = format!("`{0}` is no table: write `[{0}]`", key.get_ref());
@@ -80,7 +90,10 @@ impl GrantsFile {
             }
         }
         if reading.problems.is_empty() {
-            return Ok(Self { plugins });
+            return Ok(Self {
+                plugins,
+                require_pins,
+            });
         }
         reading.problems.sort_by_key(|problem| problem.line);
         Err(GrantsProblems(reading.problems))
@@ -146,6 +159,7 @@ impl Reading<'_> {
                 }
                 "memory" => grants.memory = self.bytes(name, value),
                 "sha256" => grants.sha256 = self.digest(name, value),
+                REQUIRE_PINS => grants.require_pins = self.flag(name, value),
                 unknown => {
                     let hint = nearest(unknown, &BTreeSet::from(KEYS));
                     let hint = hint.map_or(String::new(), |known| format!("; is it `{known}`?"));
