@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::config::usable;
 use crate::plugin::platform::{Platform, PlatformOptions};
+use crate::store::audit::Audit;
 use crate::store::{Store, place};
 
 /// The store of all runners: the first `state_storage.dir` written, else the usual places (design §6).
@@ -85,9 +86,19 @@ pub(crate) fn platform(
         search_path: std::env::var_os("PATH"),
         data_dir: Some(data),
         cache_dir,
+        audit: store.dir().map(audit).unwrap_or_default(),
         ..PlatformOptions::new(beside.join("plugins.toml"), store)
     };
     Ok(Platform::start(options)?)
+}
+
+/// Where there is a state directory, there is an audit log.
+fn audit(state: &Path) -> Audit {
+    Audit::start(state).unwrap_or_else(|problem| {
+        let dir = state.display();
+        warn!(%dir, %problem, "no audit log is kept; next: see that the manager's user owns what lies there");
+        Audit::default()
+    })
 }
 
 fn own_cache() -> Option<PathBuf> {

@@ -144,7 +144,12 @@ impl Process {
             data_dir: places::data_dir()?,
             spool_dir,
             claims: Claims::default(),
-            monitor: Monitor::new(options.metrics.clone(), &config, recorder),
+            monitor: Monitor::new(
+                options.metrics.clone(),
+                &config,
+                recorder,
+                platform.audit().clone(),
+            ),
             concurrent: Allowance::new(config.concurrent),
             store,
             platform,

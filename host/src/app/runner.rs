@@ -52,6 +52,7 @@ pub(super) struct Serving {
     pub(super) client: Client,
     pub(super) connector: Arc<Connector>,
     pub(super) scaler: Scaler<Readiness>,
+    pub(super) provider: Arc<Provider>,
     /// `CI_CONCURRENT_ID`.
     pub(super) numbers: Numbers<()>,
     /// `CI_CONCURRENT_PROJECT_ID`.
@@ -129,7 +130,7 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
     };
     // The task ends with `drain`, which waits for it.
     let (scaler, _task) = Scaler::start(ScalerOptions {
-        group: process.claims.guard(provider, &runner.name, mark),
+        group: process.claims.guard(provider.clone(), &runner.name, mark),
         preparation: Arc::new(readiness),
         autoscaler: autoscaler.clone(),
         store: process.store.clone(),
@@ -146,6 +147,7 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
         client,
         connector,
         scaler,
+        provider,
         numbers: Numbers::default(),
         project_numbers: Numbers::default(),
         jobs: TaskTracker::new(),

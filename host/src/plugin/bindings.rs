@@ -187,7 +187,11 @@ impl secrets::Host for Sandbox {
         name: String,
     ) -> wasmtime::Result<Result<Vec<u8>, secrets::SecretProblem>> {
         let secrets = self.tenant().secrets();
-        let read = tokio::task::spawn_blocking(move || secrets.read(&name)).await?;
+        let asked = name.clone();
+        let read = tokio::task::spawn_blocking(move || secrets.read(&asked)).await?;
+        if read.is_ok() {
+            self.tenant().trail.secret_read(&name);
+        }
         Ok(read.map_err(|problem| match problem {
             SecretProblem::NotGranted(name) => {
                 self.tenant().egress.secret_denied(&name);

@@ -26,6 +26,7 @@ use super::log::{GuestLog, Level, Stdio};
 use super::quota::Quota;
 use super::report::Cause;
 use super::secrets::Secrets;
+use super::trail::Trail;
 
 const TICK: Duration = Duration::from_millis(5);
 const RESOURCES: usize = 1_000;
@@ -39,6 +40,7 @@ pub struct Tenant {
     pub log: Arc<GuestLog>,
     pub kv: Arc<Kv>,
     pub egress: Arc<Egress>,
+    pub trail: Trail,
     /// Replaced when the grants change.
     allotment: RwLock<Arc<Allotment>>,
     secrets: RwLock<Arc<Secrets>>,
@@ -58,6 +60,7 @@ impl Tenant {
         log: Arc<GuestLog>,
         kv: Arc<Kv>,
         egress: Arc<Egress>,
+        trail: Trail,
         allotment: Allotment,
         secrets: Secrets,
     ) -> Self {
@@ -65,6 +68,7 @@ impl Tenant {
             log,
             kv,
             egress,
+            trail,
             allotment: RwLock::new(Arc::new(allotment)),
             secrets: RwLock::new(Arc::new(secrets)),
         }

@@ -26,7 +26,7 @@ use super::kv::Kv;
 use super::log::GuestLog;
 use super::platform::Platform;
 use super::provider::Current;
-use super::report::{Cause, LoadReport};
+use super::report::{Cause, Digest, LoadReport};
 use super::secrets::Fingerprint;
 use super::sighting::{Settling, Sighting};
 use super::watch::{Standing, secrets_of};
@@ -59,6 +59,13 @@ pub struct Edition {
 }
 
 impl Edition {
+    /// For the audit log; `instead_of`: the digest that it takes over from.
+    pub fn tell_loaded(&self, instead_of: Option<Digest>) {
+        let (file, version) = (&self.standing.file, &self.description.version);
+        let trail = &self.recipe.tenant.trail;
+        trail.loaded(file, version, &self.grants, instead_of);
+    }
+
     pub fn current(&self) -> Current {
         Current {
             actor: self.actor.clone(),
@@ -227,9 +234,10 @@ impl Keeper {
                 candidate.told = None;
                 let (digest, instead_of) = (self.edition.standing.digest, before.standing.digest);
                 let version = &self.edition.description.version;
+                self.edition.tell_loaded(Some(instead_of));
                 info!(%plugin, %group, %version, %digest, %instead_of, "plugin file was replaced, and the new one runs");
                 if let Some(platform) = self.platform.upgrade() {
-                    platform.replaced(&self.edition, instead_of, group);
+                    platform.note(&self.edition, None);
                 }
                 tokio::spawn(async move {
                     // Its calls end first. What it could not tidy up, its successor's snapshots show.
@@ -285,7 +293,7 @@ impl Keeper {
         tenant.egress.regrant(grants.reach(&self.errand.config));
         tenant.change_secrets(secrets_of(&grants, &self.errand.config));
         tenant.change_allotment(allotment(&grants));
-        platform.regranted(&self.edition.standing, &grants, &self.errand.group);
+        tenant.trail.granted(&grants);
     }
 }
 

@@ -28,4 +28,5 @@ pub mod schema;
 pub mod secrets;
 pub mod shipped;
 pub mod sighting;
+pub mod trail;
 pub mod watch;

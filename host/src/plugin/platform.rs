@@ -32,9 +32,11 @@ use super::runtime::GuestRuntime;
 use super::schema;
 use super::shipped::Shipped;
 use super::sighting::{self, Settling, Sighting, Unreadable};
+use super::trail::Trail;
 use super::watch::{Standing, read_grants, secrets_of, watch_grants};
 use crate::fleet::group::ProviderSettings;
 use crate::store::Store;
+use crate::store::audit::Audit;
 
 /// Between two loads of a plugin whose failure may pass by itself.
 const RETRY: Duration = Duration::from_secs(60);
@@ -51,6 +53,7 @@ pub struct PlatformOptions {
     /// Compiled plugins; `None` compiles at every start.
     pub cache_dir: Option<PathBuf>,
     pub store: Store,
+    pub audit: Audit,
     pub clocks: Clocks,
     /// How names become addresses.
     pub resolver: Resolver,
@@ -68,6 +71,7 @@ impl PlatformOptions {
             data_dir: None,
             cache_dir: None,
             store,
+            audit: Audit::default(),
             clocks: Clocks::default(),
             resolver: system_resolver(),
             watch_interval: Duration::from_secs(1),
@@ -165,7 +169,7 @@ impl Platform {
             directory: Directory::new(options.plugin_dirs.clone(), options.search_path.as_deref()),
             engine: Arc::new(engine),
             shipped,
-            pins: Pins::new(options.store.clone()),
+            pins: Pins::new(options.store.clone(), options.audit.clone()),
             grants,
             requests: Arc::new(Semaphore::new(REQUESTS_IN_ALL)),
             loads: Mutex::default(),
@@ -200,6 +204,7 @@ impl Platform {
                     None,
                 );
                 self.loads().insert(errand.reference.name.clone(), entry);
+                edition.tell_loaded(None);
                 Ok(Arc::new(self.provide(errand, edition, before)))
             }
             Err(cause) => {
@@ -300,6 +305,11 @@ impl Platform {
         pinned.unwrap_or_else(|problem| Err(Cause::Store(problem.to_string())))
     }
 
+    /// Where it is told what plugins are given, for whoever tells what they make.
+    pub fn audit(&self) -> &Audit {
+        &self.options.audit
+    }
+
     /// Looks at all files at once instead of at the next interval, and tries again what failed.
     pub fn look_now(&self) {
         self.asked.send_modify(|count| *count += 1);
@@ -341,17 +351,6 @@ impl Platform {
                 _ = asked.changed() => return,
             }
         }
-    }
-
-    /// Another file runs for a group.
-    pub(super) fn replaced(&self, edition: &Edition, instead_of: Digest, group: &str) {
-        let _ = (instead_of, group);
-        self.note(edition, None);
-    }
-
-    /// A group's plugin was given something else.
-    pub(super) fn regranted(&self, standing: &Standing, grants: &Grants, group: &str) {
-        let _ = (standing, grants, group);
     }
 
     /// What [`Platform::list`] says of it from now on.
@@ -448,6 +447,12 @@ impl Platform {
             errand.log.clone(),
             errand.kv.clone(),
             Arc::new(egress),
+            Trail::new(
+                self.options.audit.clone(),
+                plugin.clone(),
+                errand.group.clone(),
+                standing.digest,
+            ),
             allotment(grants),
             secrets_of(grants, &errand.config),
         );

@@ -168,3 +168,48 @@ async fn environment_and_memory_apply_to_running_plugins() {
     limit("1GiB");
     until("raised", || async { group.update().await.is_ok() }).await;
 }
+
+#[tokio::test]
+async fn the_audit_log_is_told_what_runs_what_it_may_do_and_what_it_read() {
+    let audit = Audit::in_memory();
+    let house = House::with("[p]\nenv = [\"LANG\"]\nreload = \"any\"\n", |options| {
+        options.audit = audit.clone();
+    });
+    let token = house.dir.path().join("token");
+    std::fs::write(&token, "s3cret").expect("it is writable");
+    let reads = "(call $secret (i32.const 1200) (i32.const 5) (i32.const 2048))";
+    let bytes = provider(&[("update", reads)]);
+    let group = house.load_as("p", &bytes).await.expect("it loads");
+    let granted =
+        format!("[p]\nenv = [\"LANG\"]\nreload = \"any\"\nsecret.token = {{ file = {token:?} }}\n");
+    std::fs::write(house.dir.path().join("plugins.toml"), granted).expect("it is writable");
+    let told = |event: &str| {
+        let events = audit.recorded().into_iter();
+        events
+            .map(|told| serde_json::to_value(told).expect("it is plain"))
+            .filter(|told| told["event"] == event)
+            .collect::<Vec<_>>()
+    };
+    until("granted", || async { !told("grants_changed").is_empty() }).await;
+    assert_eq!(group.update().await, Ok(Default::default()));
+    write(&house, "p", &refusing());
+    until("taken over", || async { told("plugin_loaded").len() == 2 }).await;
+    let (first, second) = (Digest::of(&bytes).hex(), Digest::of(&refusing()).hex());
+    let loaded = told("plugin_loaded");
+    assert_eq!(loaded[0]["digest"], first);
+    assert_eq!(loaded[0]["grants"], json!(["env LANG"]));
+    assert_eq!(loaded[1]["digest"], second);
+    assert_eq!(loaded[1]["instead_of"], first);
+    let trusted: Vec<_> = told("plugin_trusted")
+        .iter()
+        .map(|t| t["digest"].clone())
+        .collect();
+    assert_eq!(trusted, [json!(first), json!(second)]);
+    let secret = &told("secret_read")[0];
+    assert_eq!(
+        (&secret["secret"], &secret["group"]),
+        (&json!("token"), &json!("p"))
+    );
+    let all = serde_json::to_string(&audit.recorded()).expect("it is plain");
+    assert!(!all.contains("s3cret"), "{all}");
+}
