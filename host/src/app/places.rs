@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use tracing::warn;
 
 use crate::config::usable;
+use crate::plugin::compile::{self, Compiler, LARGE};
 use crate::plugin::platform::{Platform, PlatformOptions};
 use crate::store::audit::Audit;
 use crate::store::{Store, place};
@@ -85,11 +86,19 @@ pub(crate) fn platform(
         plugin_dirs,
         search_path: std::env::var_os("PATH"),
         data_dir: Some(data),
+        compiler: cache_dir.clone().and_then(compiler),
         cache_dir,
         audit: store.dir().map(audit).unwrap_or_default(),
         ..PlatformOptions::new(beside.join("plugins.toml"), store)
     };
     Ok(Platform::start(options)?)
+}
+
+/// This binary, under its other name.
+fn compiler(cache: PathBuf) -> Option<Compiler> {
+    let binary = std::env::current_exe().ok()?;
+    let command = vec![binary.into_os_string(), "compile-plugin".into()];
+    Some(Compiler::new(command, cache, LARGE))
 }
 
 /// Where there is a state directory, there is an audit log.
@@ -99,6 +108,14 @@ fn audit(state: &Path) -> Audit {
         warn!(%dir, %problem, "no audit log is kept; next: see that the manager's user owns what lies there");
         Audit::default()
     })
+}
+
+/// What `compiler`'s process does.
+///
+/// # Errors
+/// If what it is given is no component, or the cache cannot be written.
+pub fn compile_plugin(cache: &Path) -> anyhow::Result<()> {
+    compile::compile(cache, std::io::stdin().lock()).map_err(anyhow::Error::msg)
 }
 
 fn own_cache() -> Option<PathBuf> {

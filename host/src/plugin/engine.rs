@@ -7,6 +7,7 @@
 //! ```
 //! Invariant: a guest that trapped, ran out of a clock, or whose call was dropped is never called again.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,7 @@ use super::quota::Quota;
 use super::report::Cause;
 use super::secrets::Secrets;
 use super::trail::Trail;
+use crate::store::owner;
 
 const TICK: Duration = Duration::from_millis(5);
 const RESOURCES: usize = 1_000;
@@ -206,6 +208,8 @@ pub struct Program {
 /// One per process.
 pub struct Engine {
     engine: wasmtime::Engine,
+    /// Compiled components on the disk.
+    cache: Option<Cache>,
     linker: Linker<Sandbox>,
 }
 
@@ -215,19 +219,15 @@ impl Engine {
         let mut config = Config::new();
         config.epoch_interruption(true);
         config.wasm_component_model(true);
-        if let Some(dir) = cache_dir {
-            let mut cache = CacheConfig::new();
-            cache.with_directory(dir);
-            match Cache::new(cache) {
-                Ok(cache) => {
-                    config.cache(Some(cache));
-                }
-                Err(problem) => {
-                    let dir = dir.display();
-                    tracing::warn!(%dir, %problem, "compiled plugins cannot be kept");
-                }
-            }
-        }
+        let cache = cache_dir.and_then(|dir| {
+            let opened = open_cache(dir);
+            let told = opened.inspect_err(|problem| {
+                let dir = dir.display();
+                tracing::warn!(%dir, %problem, "compiled plugins cannot be kept");
+            });
+            told.ok()
+        });
+        config.cache(cache.clone());
         let engine = wasmtime::Engine::new(&config)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -243,7 +243,22 @@ impl Engine {
                     std::thread::sleep(TICK);
                 }
             })?;
-        Ok(Self { engine, linker })
+        Ok(Self {
+            engine,
+            cache,
+            linker,
+        })
+    }
+
+    /// Components that were compiled by this process, because the cache did not have them.
+    pub fn compiled_here(&self) -> usize {
+        self.cache.as_ref().map_or(0, Cache::cache_misses)
+    }
+
+    /// Compiles into the cache, and nothing more.
+    pub fn fill_cache(&self, bytes: &[u8]) -> Result<(), String> {
+        let compiled = Component::from_binary(&self.engine, bytes);
+        compiled.map(drop).map_err(|problem| format!("{problem:#}"))
     }
 
     /// Validates in full, compiles (through the cache) and links. Takes seconds for a component not seen before: call
@@ -373,6 +388,23 @@ fn package_of(name: &str) -> String {
     format!("fleetling:provider@{}", version_of(name))
 }
 
+/// What stands in a cache is run as it is: one that others can write is not used.
+fn open_cache(dir: &Path) -> Result<Cache, String> {
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir);
+    made.map_err(|problem| problem.to_string())?;
+    match owner::exposure(dir) {
+        Ok(None) => {}
+        Ok(Some(exposure)) => return Err(exposure),
+        Err(problem) => return Err(problem.to_string()),
+    }
+    let mut config = CacheConfig::new();
+    config.with_directory(dir);
+    Cache::new(config).map_err(|problem| format!("{problem:#}"))
+}
+
 /// All of WASI 0.2 is offered, because guests' runtimes import it; most of it is inert in an empty context.
 fn is_offered(import: &str) -> bool {
     let (path, version) = import.split_once('@').unwrap_or((import, ""));
@@ -383,7 +415,7 @@ fn is_offered(import: &str) -> bool {
 }
 
 /// The first bytes say which mistake was made; whether the rest is sound, only the full validation does.
-fn recognise(bytes: &[u8]) -> Result<(), Cause> {
+pub fn recognise(bytes: &[u8]) -> Result<(), Cause> {
     let native: [&[u8]; 5] = [
         b"\x7fELF",
         b"MZ",

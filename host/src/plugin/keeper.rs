@@ -187,7 +187,8 @@ impl Keeper {
         let is_due = candidate.failure.as_ref().is_some_and(|failure| {
             insists || failure.again_at.is_some_and(|at| at <= Instant::now())
         });
-        if !is_another && !(is_due && self.settling.is_settled()) {
+        let is_again = is_due && self.settling.is_settled();
+        if !is_another && !is_again {
             return;
         }
         candidate.trial = None;

@@ -11,6 +11,7 @@
 pub mod actor;
 pub mod address;
 pub mod bindings;
+pub mod compile;
 pub mod directory;
 pub mod egress;
 pub mod engine;

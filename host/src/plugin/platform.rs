@@ -18,9 +18,10 @@ use tracing::{info, warn};
 
 use super::actor::{Actor, Clocks, Instance, NotBuilt, Recipe};
 use super::bindings::Description;
+use super::compile::Compiler;
 use super::directory::{Directory, Reference};
 use super::egress::{Egress, EgressOptions, REQUESTS_IN_ALL, Resolver, system_resolver};
-use super::engine::{Engine, ProcessorTimeSpent, Program, Tenant};
+use super::engine::{self, Engine, ProcessorTimeSpent, Program, Tenant};
 use super::grants::{Grants, GrantsFile, built_in};
 use super::keeper::{Edition, Errand, Keeper, allotment};
 use super::kv::Kv;
@@ -52,6 +53,8 @@ pub struct PlatformOptions {
     pub data_dir: Option<PathBuf>,
     /// Compiled plugins; `None` compiles at every start.
     pub cache_dir: Option<PathBuf>,
+    /// Compiles large components into that cache; without it, this process does.
+    pub compiler: Option<Compiler>,
     pub store: Store,
     pub audit: Audit,
     pub clocks: Clocks,
@@ -70,6 +73,7 @@ impl PlatformOptions {
             grants_file,
             data_dir: None,
             cache_dir: None,
+            compiler: None,
             store,
             audit: Audit::default(),
             clocks: Clocks::default(),
@@ -416,6 +420,10 @@ impl Platform {
     }
 
     async fn compile(&self, bytes: Vec<u8>) -> Result<Program, Cause> {
+        engine::recognise(&bytes)?;
+        if let Some(compiler) = self.options.compiler.as_ref().filter(|c| c.is_for(&bytes)) {
+            compiler.fill(&bytes).await?;
+        }
         let engine = self.engine.clone();
         let compiled = tokio::task::spawn_blocking(move || engine.compile(&bytes)).await;
         compiled.map_err(|problem| Cause::Invalid {
