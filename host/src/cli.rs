@@ -106,6 +106,12 @@ pub enum Command {
     /// Look at the plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Compile the plugin on standard input into a cache; what `run` starts for a large one
+    #[command(hide = true)]
+    CompilePlugin {
+        /// The cache's folder
+        cache: PathBuf,
+    },
     /// Print a completion script for a shell
     Completion {
         /// The shell it is for
@@ -293,6 +299,7 @@ mod tests {
                 "why",
                 "config",
                 "plugin",
+                "compile-plugin",
                 "completion"
             ]
         );

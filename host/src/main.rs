@@ -81,6 +81,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             print(answer.text.as_bytes())?;
             Ok(exit_code(answer.is_good))
         }
+        Command::CompilePlugin { cache } => app::compile_plugin(&cache).map(|()| ExitCode::SUCCESS),
         Command::Completion { shell } => print(&cli::completion(shell)),
     }
 }

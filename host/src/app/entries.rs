@@ -95,6 +95,7 @@ impl Entries {
     }
 
     fn reload(&mut self) {
+        self.process.platform.look_now();
         match self.file.load() {
             Err(problem) => error!(
                 "changed configuration is not applied, everything goes on as it was: {problem}"

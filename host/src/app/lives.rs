@@ -74,6 +74,12 @@ impl Lives {
                 let ours = cause == Cause::Requested && adopted.is_none();
                 let request = ours.then(|| self.requested.pop_front()).flatten();
                 let requested = request.as_ref().map(|request| request.at);
+                if ours {
+                    let asked = request.as_ref().and_then(|request| request.asked.as_ref());
+                    let reason =
+                        asked.map_or_else(|| cause.to_string(), |asked| asked.text.clone());
+                    to.created(&instance, reason);
+                }
                 took(InstanceTime::Creation, requested);
                 let life = Life {
                     requested,
@@ -135,6 +141,7 @@ impl Lives {
                 if let Some(life) = self.instances.get_mut(&instance) {
                     life.removing = Some(now);
                 }
+                to.deleted(&instance, reason.clone());
                 to.show(&instance, |row| {
                     row.state = "removing";
                     row.removed_because = Some(reason.clone());
@@ -144,6 +151,9 @@ impl Lives {
             }
             FleetEvent::Gone { instance } => {
                 if let Some(life) = self.instances.remove(&instance) {
+                    if life.removing.is_none() {
+                        to.deleted(&instance, "it went without the manager's doing".to_owned());
+                    }
                     took(InstanceTime::Deletion, life.removing);
                     took(InstanceTime::Life, Some(life.listed));
                 }

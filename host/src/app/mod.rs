@@ -30,6 +30,7 @@ mod teller;
 pub use explain::{Look, status, why};
 pub use lint::lint;
 pub use look::{list, verify};
+pub use places::compile_plugin;
 pub use plugin::{Answer, Places, plugin};
 pub use run::{RunOptions, run};
 pub use simulate::simulate;

@@ -22,6 +22,7 @@ use crate::observe::journal::{Entry, Event, Recorder};
 use crate::observe::metrics::{JobPlace, Metrics, RunnerLabels};
 use crate::observe::status::{self, JobStatus, ProcessState, RunnerStatus, StatusPage};
 use crate::scaler::{Acquisition, FleetEvent};
+use crate::store::audit::Audit;
 
 /// GitLab Runner's words; the stages within a job are told by its log.
 const RUNNING: JobPlace<'static> = JobPlace {
@@ -39,10 +40,16 @@ pub(super) struct Monitor {
     pub(super) metrics: Arc<Metrics>,
     pub(super) page: watch::Sender<StatusPage>,
     pub(super) recorder: Recorder,
+    pub(super) audit: Audit,
 }
 
 impl Monitor {
-    pub(super) fn new(metrics: Arc<Metrics>, config: &Config, recorder: Recorder) -> Self {
+    pub(super) fn new(
+        metrics: Arc<Metrics>,
+        config: &Config,
+        recorder: Recorder,
+        audit: Audit,
+    ) -> Self {
         metrics.set_concurrent(config.concurrent);
         let page = StatusPage {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -61,6 +68,7 @@ impl Monitor {
             metrics,
             page: watch::Sender::new(page),
             recorder,
+            audit,
         }
     }
 
@@ -73,6 +81,11 @@ impl Monitor {
             .is_err()
         {
             warn!("journal was not written to its end: the disk is too slow");
+        }
+        let audit = self.audit.clone();
+        let flushed = tokio::task::spawn_blocking(move || audit.flush());
+        if tokio::time::timeout(FLUSH_PATIENCE, flushed).await.is_err() {
+            warn!("audit log was not written to its end: the disk is too slow");
         }
     }
 
@@ -232,6 +245,7 @@ impl Monitor {
             .group_id()
             .map(str::to_owned);
         Teller {
+            provider: serving.provider.clone(),
             monitor: self.clone(),
             labels: labels(serving),
             runner: title(serving),

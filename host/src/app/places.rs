@@ -7,8 +7,10 @@ use anyhow::Context as _;
 use tracing::warn;
 
 use crate::config::usable;
+use crate::plugin::compile::{self, Compiler, LARGE};
 use crate::plugin::egress::Observer;
 use crate::plugin::platform::{Platform, PlatformOptions};
+use crate::store::audit::Audit;
 use crate::store::{Store, place};
 
 /// The store of all runners: the first `state_storage.dir` written, else the usual places (design §6).
@@ -74,7 +76,11 @@ pub(super) fn plugin_dirs(given: &[PathBuf], config: &Path) -> anyhow::Result<Ve
 }
 
 /// The plugin host, looking in [`plugin_dirs`], then `PATH`.
-pub(crate) fn platform(given: &[PathBuf], config: &Path, store: Store) -> anyhow::Result<Platform> {
+pub(crate) fn platform(
+    given: &[PathBuf],
+    config: &Path,
+    store: Store,
+) -> anyhow::Result<Arc<Platform>> {
     observed_platform(given, config, store, Arc::new(|_| {}))
 }
 
@@ -84,7 +90,7 @@ pub(super) fn observed_platform(
     config: &Path,
     store: Store,
     observer: Observer,
-) -> anyhow::Result<Platform> {
+) -> anyhow::Result<Arc<Platform>> {
     let beside = config.parent().unwrap_or(Path::new("."));
     let (data, plugin_dirs) = (data_dir()?, plugin_dirs(given, config)?);
     // systemd's word first; else beside the state, which the manager's user can write. A command that only looks has no
@@ -97,11 +103,37 @@ pub(super) fn observed_platform(
         plugin_dirs,
         search_path: std::env::var_os("PATH"),
         data_dir: Some(data),
+        compiler: cache_dir.clone().and_then(compiler),
         cache_dir,
         observer,
+        audit: store.dir().map(audit).unwrap_or_default(),
         ..PlatformOptions::new(beside.join("plugins.toml"), store)
     };
     Ok(Platform::start(options)?)
+}
+
+/// This binary, under its other name.
+fn compiler(cache: PathBuf) -> Option<Compiler> {
+    let binary = std::env::current_exe().ok()?;
+    let command = vec![binary.into_os_string(), "compile-plugin".into()];
+    Some(Compiler::new(command, cache, LARGE))
+}
+
+/// Where there is a state directory, there is an audit log.
+fn audit(state: &Path) -> Audit {
+    Audit::start(state).unwrap_or_else(|problem| {
+        let dir = state.display();
+        warn!(%dir, %problem, "no audit log is kept; next: see that the manager's user owns what lies there");
+        Audit::default()
+    })
+}
+
+/// What `compiler`'s process does.
+///
+/// # Errors
+/// If what it is given is no component, or the cache cannot be written.
+pub fn compile_plugin(cache: &Path) -> anyhow::Result<()> {
+    compile::compile(cache, std::io::stdin().lock()).map_err(anyhow::Error::msg)
 }
 
 fn own_cache() -> Option<PathBuf> {

@@ -39,7 +39,7 @@ pub(super) struct Process {
     /// As it holds now; the entries' own words reach each runner by itself.
     pub(super) config: watch::Sender<usable::Config>,
     pub(super) store: Store,
-    pub(super) platform: Platform,
+    pub(super) platform: Arc<Platform>,
     pub(super) system_id: SystemId,
     pub(super) identity: Arc<ManagerIdentity>,
     /// Helper binaries and images by architecture, and what was shipped with this binary.
@@ -150,7 +150,12 @@ impl Process {
             data_dir: places::data_dir()?,
             spool_dir,
             claims: Claims::default(),
-            monitor: Monitor::new(options.metrics.clone(), &config, recorder),
+            monitor: Monitor::new(
+                options.metrics.clone(),
+                &config,
+                recorder,
+                platform.audit().clone(),
+            ),
             concurrent: Allowance::new(config.concurrent),
             store,
             platform,

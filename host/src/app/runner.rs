@@ -34,6 +34,7 @@ use crate::docker::readiness::Readiness;
 use crate::fleet::connector::{Connector, Identity, Target};
 use crate::fleet::group::ProviderSettings;
 use crate::plugin::platform::LoadRequest;
+use crate::plugin::provider::Provider;
 use crate::scaler::{Scaler, ScalerOptions};
 
 /// Between two tries to learn a runner's ID.
@@ -51,6 +52,7 @@ pub(super) struct Serving {
     pub(super) client: Client,
     pub(super) connector: Arc<Connector>,
     pub(super) scaler: Scaler<Readiness>,
+    pub(super) provider: Arc<Provider>,
     /// `CI_CONCURRENT_ID`.
     pub(super) numbers: Numbers<()>,
     /// `CI_CONCURRENT_PROJECT_ID`.
@@ -116,16 +118,7 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
         max_instances: autoscaler.max_instances,
         capacity_per_instance: autoscaler.capacity_per_instance,
     };
-    let provider = process
-        .platform
-        .load(LoadRequest {
-            reference: &autoscaler.plugin,
-            config: &autoscaler.plugin_config,
-            settings,
-            group_key: &key,
-        })
-        .await
-        .map_err(|report| anyhow::anyhow!(report.in_one_line()))?;
+    let provider = load(&process, &runner, settings, &key).await;
     let connector = Connector::new(connector.clone(), identity, process.store.clone());
     let readiness = Readiness {
         connector: connector.clone(),
@@ -138,7 +131,7 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
     // What the scaler says of a group, it says of this runner's.
     let span = info_span!("runner", runner = runner.name);
     let options = ScalerOptions {
-        group: process.claims.guard(provider, &runner.name, mark),
+        group: process.claims.guard(provider.clone(), &runner.name, mark),
         preparation: Arc::new(readiness),
         autoscaler: autoscaler.clone(),
         store: process.store.clone(),
@@ -157,10 +150,44 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
         client,
         connector,
         scaler,
+        provider,
         numbers: Numbers::default(),
         project_numbers: Numbers::default(),
         jobs: TaskTracker::new(),
     })
+}
+
+/// The group's provider; waits for as long as its plugin is missing or cannot be loaded.
+async fn load(
+    process: &Process,
+    runner: &usable::Runner,
+    settings: ProviderSettings,
+    key: &str,
+) -> Arc<Provider> {
+    let autoscaler = &runner.autoscaler;
+    let mut said = None;
+    loop {
+        let request = LoadRequest {
+            reference: &autoscaler.plugin,
+            config: &autoscaler.plugin_config,
+            settings: settings.clone(),
+            group_key: key,
+        };
+        let report = match process.platform.load(request).await {
+            Ok(provider) => return provider,
+            Err(report) => report,
+        };
+        let text = report.in_one_line();
+        if said.as_ref() != Some(&text) {
+            error!(
+                runner = runner.name,
+                "runner takes no jobs until its plugin can be loaded: {text}"
+            );
+            said = Some(text);
+        }
+        let changed = process.platform.changed_since(&report, &autoscaler.plugin);
+        changed.await;
+    }
 }
 
 /// The runner's ID as configured, as learnt before, or as GitLab tells it now; waits until it can be had, because

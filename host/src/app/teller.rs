@@ -1,5 +1,7 @@
 //! Tells of one runner: its metrics, its entries of the journal, its rows of the status page.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::monitor::Monitor;
@@ -8,7 +10,9 @@ use crate::fleet::group::InstanceId;
 use crate::observe::journal::{Entry, Event};
 use crate::observe::metrics::{FleetCounts, Metrics, RunnerLabels};
 use crate::observe::status::{DecisionStatus, GroupStatus, InstanceStatus};
+use crate::plugin::provider::Provider;
 use crate::scaler::Status;
+use crate::store::audit;
 
 /// Decisions of a runner that the status page shows.
 const DECISIONS: usize = 5;
@@ -17,6 +21,7 @@ pub(super) struct Teller {
     pub(super) monitor: Monitor,
     pub(super) labels: RunnerLabels,
     pub(super) runner: String,
+    pub(super) provider: Arc<Provider>,
     /// Once it is known.
     pub(super) group: Option<String>,
 }
@@ -53,6 +58,30 @@ impl Teller {
         let group = self.group.as_deref();
         let entry = Entry::new(at, &self.runner, group, event);
         self.monitor.recorder.record(entry);
+    }
+
+    /// For the audit log.
+    pub(super) fn created(&self, instance: &InstanceId, reason: String) {
+        self.monitor.audit.record(audit::Event::InstanceCreated {
+            plugin: self.provider.plugin().to_owned(),
+            group: self.group.clone().unwrap_or_default(),
+            runner: self.runner.clone(),
+            digest: self.provider.digest().hex(),
+            instance: instance.to_string(),
+            reason,
+        });
+    }
+
+    /// For the audit log.
+    pub(super) fn deleted(&self, instance: &InstanceId, reason: String) {
+        self.monitor.audit.record(audit::Event::InstanceDeleted {
+            plugin: self.provider.plugin().to_owned(),
+            group: self.group.clone().unwrap_or_default(),
+            runner: self.runner.clone(),
+            digest: self.provider.digest().hex(),
+            instance: instance.to_string(),
+            reason,
+        });
     }
 
     pub(super) fn listed(&self, row: InstanceStatus) {

@@ -1,4 +1,4 @@
-//! One group's plugin at work: a mutating instance, a reading one and a few for lookups, each behind its own queue.
+//! One plugin file at work for one group: a mutating instance, a reading one and a few for lookups, each behind its own queue.
 //!
 //! ```text
 //!            ┌ mutating ◄─ increase, decrease, shutdown     1 instance
@@ -10,21 +10,20 @@
 //! ```
 //! Invariants: an instance runs one call at a time and is never called again after a trap or a time-out; a call that was
 //! begun and not answered is `OutcomeUnknown`, one that was not begun is `NotCalled`; no slow call of one lane holds up
-//! another lane.
+//! another lane; a group is changed by one call at a time, also while one file takes over from another.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::bindings::Guest;
-use super::engine::{Engine, Meter, ProcessorTimeSpent, Program, Tenant};
+use super::engine::{Allotment, Engine, Meter, ProcessorTimeSpent, Program, Tenant};
 use super::runtime::GuestRuntime;
 use crate::fleet::group::{
-    CallFailure, Connection, Group, IncreaseOutcome, IncreaseRequest, InstanceGroup, InstanceRef,
-    Problem, ProviderSettings, Removal, Snapshot,
+    CallFailure, Connection, Group, IncreaseOutcome, IncreaseRequest, InstanceRef, Problem,
+    ProviderSettings, Removal, Snapshot,
 };
 
 const LOOKUPS: usize = 4;
@@ -39,6 +38,7 @@ const HEALTHY: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug)]
 pub struct Clocks {
     /// Processor time of any one call.
+    /// Where `limits.cpu` does not say otherwise.
     pub processor: Duration,
     pub mutation: Duration,
     pub heartbeat: Duration,
@@ -81,6 +81,8 @@ pub struct Recipe {
     pub config: String,
     pub settings: ProviderSettings,
     pub clocks: Clocks,
+    /// Held by the call that changes the group.
+    pub turn: Arc<Mutex<()>>,
 }
 
 /// A call that was begun and not answered: the instance is lost.
@@ -101,6 +103,7 @@ pub enum NotBuilt {
 pub struct Instance {
     pub guest: Guest,
     pub meter: Arc<Meter>,
+    made_with: Arc<Allotment>,
 }
 
 impl Recipe {
@@ -118,14 +121,19 @@ impl Recipe {
 
     /// Not yet initialised: only `describe` may be called.
     pub async fn instantiate(&self) -> wasmtime::Result<Instance> {
-        let (tenant, budget) = (self.tenant.clone(), self.clocks.processor);
-        let made = self.engine.instantiate(&self.program, tenant, budget);
+        let tenant = self.tenant.clone();
+        let made_with = tenant.allotment();
+        let made = self.engine.instantiate(&self.program, tenant, &made_with);
         // A start function may wait for ever without using the processor.
         let wall = self.clocks.wall("init");
         let made = tokio::time::timeout(wall, made).await;
         let (guest, meter) =
             made.map_err(|_| wasmtime::Error::msg(format!("it did not start within {wall:?}")))??;
-        Ok(Instance { guest, meter })
+        Ok(Instance {
+            guest,
+            meter,
+            made_with,
+        })
     }
 
     /// One call under its processor clock and its wall clock.
@@ -150,7 +158,7 @@ impl Recipe {
     pub fn lost(&self, name: &str, problem: &wasmtime::Error) -> Lost {
         let plugin = &self.plugin;
         Lost(if problem.downcast_ref::<ProcessorTimeSpent>().is_some() {
-            let budget = self.clocks.processor;
+            let budget = self.tenant.allotment().limits.cpu;
             format!("`{plugin}` used {budget:?} of processor time in `{name}` and was stopped")
         } else if let Some(trap) = problem.downcast_ref::<wasmtime::Trap>() {
             format!("`{plugin}` crashed in `{name}`: {trap}")
@@ -250,7 +258,10 @@ impl Worker {
     /// The instance, taken out: it is put back only after a call that ended well.
     async fn ready(&mut self) -> Result<Instance, CallFailure> {
         if let Some(instance) = self.instance.take() {
-            return Ok(instance);
+            if Arc::ptr_eq(&instance.made_with, &self.recipe.tenant.allotment()) {
+                return Ok(instance);
+            }
+            info!(plugin = %self.recipe.plugin, lane = self.lane, "plugin instance is made anew with what is granted now");
         }
         if let Some(wait) = self
             .retry_at
@@ -293,6 +304,10 @@ impl Worker {
 
     async fn serve(&mut self, mut instance: Instance, call: Call) {
         let recipe = self.recipe.clone();
+        let _turn = match call {
+            Call::Increase(..) | Call::Decrease(..) => Some(recipe.turn.lock().await),
+            _ => None,
+        };
         let meter = instance.meter.clone();
         let guest = &mut instance.guest;
         let lost = match call {
@@ -348,25 +363,19 @@ fn settle<T>(reply: Reply<T>, done: Result<Result<T, Problem>, Lost>) -> Option<
     }
 }
 
-/// One group's provider. Dropping it ends its instances after the calls that are under way.
+/// The lanes of one file. Dropping it ends its instances after the calls that are under way.
 pub struct Actor {
     recipe: Arc<Recipe>,
     mutating: mpsc::Sender<Call>,
     reading: mpsc::Sender<Call>,
     lookup: mpsc::Sender<Call>,
-    granted: watch::Receiver<u64>,
     /// Kept for as long as guests run on it.
     _runtime: Arc<GuestRuntime>,
 }
 
 impl Actor {
     /// `first` is an initialised instance, which becomes the reading one; the others are made when first needed.
-    pub fn start(
-        recipe: Arc<Recipe>,
-        first: Instance,
-        granted: watch::Receiver<u64>,
-        runtime: Arc<GuestRuntime>,
-    ) -> Self {
+    pub fn start(recipe: Arc<Recipe>, first: Instance, runtime: Arc<GuestRuntime>) -> Self {
         let lane = |name: &'static str, workers: usize, mut first: Option<Instance>| {
             let (sender, receiver) = mpsc::channel(QUEUED);
             let queue = Arc::new(Mutex::new(receiver));
@@ -382,7 +391,6 @@ impl Actor {
             reading: lane("reading", 1, Some(first)),
             lookup: lane("lookup", LOOKUPS, None),
             recipe: recipe.clone(),
-            granted,
             _runtime: runtime.clone(),
         }
     }
@@ -413,44 +421,37 @@ impl Actor {
         let stopped = || CallFailure::OutcomeUnknown("the plugin was stopped meanwhile".to_owned());
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
-}
 
-#[async_trait]
-impl InstanceGroup for Actor {
-    async fn open(&self) -> Result<Group, CallFailure> {
+    pub async fn open(&self) -> Result<Group, CallFailure> {
         self.ask(&self.reading, Call::Open).await
     }
 
-    async fn update(&self) -> Result<Snapshot, CallFailure> {
+    pub async fn update(&self) -> Result<Snapshot, CallFailure> {
         self.ask(&self.reading, Call::Update).await
     }
 
-    async fn increase(&self, request: IncreaseRequest) -> Result<IncreaseOutcome, CallFailure> {
+    pub async fn increase(&self, request: IncreaseRequest) -> Result<IncreaseOutcome, CallFailure> {
         let call = |reply| Call::Increase(request, reply);
         self.ask(&self.mutating, call).await
     }
 
-    async fn decrease(&self, instances: Vec<InstanceRef>) -> Result<Vec<Removal>, CallFailure> {
+    pub async fn decrease(&self, instances: Vec<InstanceRef>) -> Result<Vec<Removal>, CallFailure> {
         let call = |reply| Call::Decrease(instances, reply);
         self.ask(&self.mutating, call).await
     }
 
-    async fn connect_info(&self, of: InstanceRef) -> Result<Connection, CallFailure> {
+    pub async fn connect_info(&self, of: InstanceRef) -> Result<Connection, CallFailure> {
         self.ask(&self.lookup, |reply| Call::ConnectInfo(of, reply))
             .await
     }
 
-    async fn heartbeat(&self, of: InstanceRef) -> Result<(), CallFailure> {
+    pub async fn heartbeat(&self, of: InstanceRef) -> Result<(), CallFailure> {
         self.ask(&self.lookup, |reply| Call::Heartbeat(of, reply))
             .await
     }
 
-    async fn shutdown(&self, for_good: bool) -> Result<(), CallFailure> {
+    pub async fn shutdown(&self, for_good: bool) -> Result<(), CallFailure> {
         let call = |reply| Call::Shutdown(for_good, reply);
         self.ask(&self.mutating, call).await
-    }
-
-    fn granted(&self) -> watch::Receiver<u64> {
-        self.granted.clone()
     }
 }

@@ -39,6 +39,10 @@ pub fn add_to_linker(linker: &mut wasmtime::component::Linker<Sandbox>) -> wasmt
 
 /// Of a text for the operator, and of a memo.
 const TEXT_BYTES: usize = 4 << 10;
+/// Of an instance's ID.
+const ID_BYTES: usize = 256;
+/// Characters of one that is refused.
+const SHOWN: usize = 64;
 
 /// What a plugin says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,10 +68,10 @@ impl Guest {
         let provider = self.contract.fleetling_provider_provider();
         let description = provider.call_describe(&mut self.store).await?;
         Ok(Description {
-            name: description.name,
-            version: description.version,
+            name: told(description.name),
+            version: told(description.version),
             config_schema: description.config_schema,
-            wants: description.wants,
+            wants: description.wants.into_iter().map(told).collect(),
         })
     }
 
@@ -89,8 +93,8 @@ impl Guest {
     pub async fn update(&mut self) -> Called<Snapshot> {
         let provider = self.contract.fleetling_provider_provider();
         let answer = provider.call_update(&mut self.store).await?;
-        if let Some(id) = answer.as_ref().ok().and_then(with_long_memo) {
-            wasmtime::bail!("its memo of {id} is larger than 4 KiB");
+        if let Some(why) = answer.as_ref().ok().and_then(unusable) {
+            wasmtime::bail!(why);
         }
         Ok(answer.map(snapshot).map_err(problem))
     }
@@ -183,7 +187,11 @@ impl secrets::Host for Sandbox {
         name: String,
     ) -> wasmtime::Result<Result<Vec<u8>, secrets::SecretProblem>> {
         let secrets = self.tenant().secrets();
-        let read = tokio::task::spawn_blocking(move || secrets.read(&name)).await?;
+        let asked = name.clone();
+        let read = tokio::task::spawn_blocking(move || secrets.read(&asked)).await?;
+        if read.is_ok() {
+            self.tenant().trail.secret_read(&name);
+        }
         Ok(read.map_err(|problem| match problem {
             SecretProblem::NotGranted(name) => {
                 self.tenant().egress.secret_denied(&name);
@@ -255,8 +263,16 @@ fn instance_ref(of: InstanceRef) -> wit::InstanceRef {
     }
 }
 
-/// At most as long as the contract promises to keep.
-fn short(mut text: String) -> String {
+/// A text for the operator: at most as long as the contract promises to keep, on one line, and in no other's colours.
+fn told(text: String) -> String {
+    let mut text = if text.chars().any(char::is_control) {
+        text.split(char::is_control)
+            .filter(|piece| !piece.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
+    } else {
+        text
+    };
     if text.len() > TEXT_BYTES {
         text.truncate(text.floor_char_boundary(TEXT_BYTES));
         text.push('…');
@@ -281,9 +297,9 @@ fn problem(problem: wit::Problem) -> Problem {
             W::Unsupported => ProblemKind::Unsupported,
             W::Other => ProblemKind::Other,
         },
-        message: short(problem.message),
-        subject: problem.subject.map(short),
-        code: problem.code.map(short),
+        message: told(problem.message),
+        subject: problem.subject.map(told),
+        code: problem.code.map(told),
         retry_after: problem.retry_after_ms.map(Duration::from_millis),
     }
 }
@@ -297,8 +313,8 @@ fn notices(notices: Vec<wit::Notice>) -> Vec<Notice> {
     notices
         .into_iter()
         .map(|notice| Notice {
-            subject: notice.subject,
-            message: notice.message,
+            subject: told(notice.subject),
+            message: told(notice.message),
         })
         .collect()
 }
@@ -312,11 +328,19 @@ fn group(group: wit::Group) -> Group {
     }
 }
 
-/// A memo is kept for every instance, and one that is cut would mean something else.
-fn with_long_memo(snapshot: &wit::Snapshot) -> Option<&str> {
-    let mut instances = snapshot.instances.iter();
-    let long = instances.find(|instance| instance.memo.len() > TEXT_BYTES);
-    long.map(|instance| &*instance.id)
+/// What of a snapshot cannot be kept: a memo that is cut, or an ID that is written otherwise, would mean another.
+fn unusable(snapshot: &wit::Snapshot) -> Option<String> {
+    snapshot.instances.iter().find_map(|instance| {
+        let id = &instance.id;
+        if id.is_empty() || id.len() > ID_BYTES || id.chars().any(char::is_control) {
+            let shown: String = id.escape_debug().take(SHOWN).collect();
+            return Some(format!(
+                "it listed an instance with the ID \"{shown}\", which is none"
+            ));
+        }
+        let is_long = instance.memo.len() > TEXT_BYTES;
+        is_long.then(|| format!("its memo of {id} is larger than 4 KiB"))
+    })
 }
 
 fn snapshot(snapshot: wit::Snapshot) -> Snapshot {
@@ -408,19 +432,36 @@ fn connection(connection: wit::Connection) -> Connection {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_problem_is_cut_to_what_an_operator_reads() {
-        let long = wit::Problem {
+    fn saying(message: &str, code: Option<&str>) -> wit::Problem {
+        wit::Problem {
             kind: wit::ProblemKind::Other,
-            message: "é".repeat(TEXT_BYTES),
+            message: message.to_owned(),
             subject: None,
-            code: Some("x".repeat(TEXT_BYTES)),
+            code: code.map(str::to_owned),
             retry_after_ms: None,
             extras: Vec::new(),
-        };
-        let told = problem(long);
+        }
+    }
+
+    #[test]
+    fn a_problem_is_cut_to_what_an_operator_reads() {
+        let long = "x".repeat(TEXT_BYTES);
+        let told = problem(saying(&"é".repeat(TEXT_BYTES), Some(&long)));
         assert_eq!(told.message, "é".repeat(TEXT_BYTES / 2) + "…");
-        assert_eq!(told.code, Some("x".repeat(TEXT_BYTES)));
+        assert_eq!(told.code, Some(long));
+    }
+
+    #[test]
+    fn what_a_plugin_says_is_one_line_without_control_characters() {
+        let forged = "no\r\n\u{1b}[31mlevel=error msg=\"x\"\u{0}\u{9b}";
+        let plain = "no [31mlevel=error msg=\"x\"";
+        let said = problem(saying(forged, Some("a\nb")));
+        assert_eq!((&*said.message, said.code.as_deref()), (plain, Some("a b")));
+        let said = notices(vec![wit::Notice {
+            subject: forged.into(),
+            message: forged.into(),
+        }]);
+        assert_eq!((&*said[0].subject, &*said[0].message), (plain, plain));
     }
 
     #[test]
@@ -482,18 +523,23 @@ mod tests {
             }],
         };
         assert_eq!(told, expected);
-        let memo_of = |bytes: usize| {
+        let mut with = |id: &str, bytes: usize| {
+            reclaimed.id = id.to_owned();
             reclaimed.memo = "m".repeat(bytes);
-            wit::Snapshot {
+            unusable(&wit::Snapshot {
                 instances: vec![reclaimed.clone()],
                 target: None,
                 max_size: None,
                 owner: None,
                 notices: Vec::new(),
                 extras: Vec::new(),
-            }
+            })
         };
-        let long = [TEXT_BYTES, TEXT_BYTES + 1].map(memo_of);
-        assert_eq!(long.each_ref().map(with_long_memo), [None, Some("i-1")]);
+        assert_eq!(with("i-1", TEXT_BYTES), None);
+        let long = Some("its memo of i-1 is larger than 4 KiB".to_owned());
+        assert_eq!(with("i-1", TEXT_BYTES + 1), long);
+        let forged = r#"it listed an instance with the ID "i\n1", which is none"#;
+        assert_eq!(with("i\n1", 0), Some(forged.to_owned()));
+        assert!(with("", 0).is_some() && with(&"i".repeat(ID_BYTES + 1), 0).is_some());
     }
 }

@@ -7,10 +7,11 @@
 //! ```
 //! Invariant: a guest that trapped, ran out of a clock, or whose call was dropped is never called again.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use wasmtime::{Cache, CacheConfig, Config, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::bindings::{self, ContractPre, Guest};
+use super::bindings::{self, ContractPre, Guest, PACKAGE};
 use super::egress::{Egress, EgressHooks};
 use super::grants::Limits;
 use super::kv::Kv;
@@ -28,6 +29,8 @@ use super::outline::Outline;
 use super::quota::Quota;
 use super::report::Cause;
 use super::secrets::Secrets;
+use super::trail::Trail;
+use crate::store::owner;
 
 const TICK: Duration = Duration::from_millis(5);
 const RESOURCES: usize = 1_000;
@@ -40,19 +43,65 @@ pub struct Tenant {
     pub log: Arc<GuestLog>,
     pub kv: Arc<Kv>,
     pub egress: Arc<Egress>,
-    /// Granted names with their values at load.
-    pub env: Vec<(String, String)>,
-    /// What every instance is made with; changed ones are for another tenant.
-    pub limits: Limits,
+    pub trail: Trail,
     /// Replaced when the grants change.
-    pub secrets: std::sync::RwLock<Arc<Secrets>>,
+    allotment: RwLock<Arc<Allotment>>,
+    secrets: RwLock<Arc<Secrets>>,
+}
+
+/// What an instance is made with and keeps to its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allotment {
+    /// Granted names with their values.
+    pub env: Vec<(String, String)>,
+    pub limits: Limits,
 }
 
 impl Tenant {
-    pub fn secrets(&self) -> Arc<Secrets> {
-        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
-        secrets.clone()
+    pub fn new(
+        log: Arc<GuestLog>,
+        kv: Arc<Kv>,
+        egress: Arc<Egress>,
+        trail: Trail,
+        allotment: Allotment,
+        secrets: Secrets,
+    ) -> Self {
+        Self {
+            log,
+            kv,
+            egress,
+            trail,
+            allotment: RwLock::new(Arc::new(allotment)),
+            secrets: RwLock::new(Arc::new(secrets)),
+        }
     }
+
+    pub fn secrets(&self) -> Arc<Secrets> {
+        read(&self.secrets)
+    }
+
+    /// The same value until it is changed: an instance made with another is made anew.
+    pub fn allotment(&self) -> Arc<Allotment> {
+        read(&self.allotment)
+    }
+
+    pub fn change_secrets(&self, to: Secrets) {
+        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(to);
+    }
+
+    /// Instances that were made with what is the same now stay.
+    pub fn change_allotment(&self, to: Allotment) {
+        if *self.allotment() != to {
+            *self
+                .allotment
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = Arc::new(to);
+        }
+    }
+}
+
+fn read<T>(of: &RwLock<Arc<T>>) -> Arc<T> {
+    of.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// What a store holds: WASI with nothing in it, the egress policy, the tenant.
@@ -159,6 +208,8 @@ pub struct Program {
 /// One per process.
 pub struct Engine {
     engine: wasmtime::Engine,
+    /// Compiled components on the disk.
+    cache: Option<Cache>,
     linker: Linker<Sandbox>,
 }
 
@@ -168,19 +219,15 @@ impl Engine {
         let mut config = Config::new();
         config.epoch_interruption(true);
         config.wasm_component_model(true);
-        if let Some(dir) = cache_dir {
-            let mut cache = CacheConfig::new();
-            cache.with_directory(dir);
-            match Cache::new(cache) {
-                Ok(cache) => {
-                    config.cache(Some(cache));
-                }
-                Err(problem) => {
-                    let dir = dir.display();
-                    tracing::warn!(%dir, %problem, "compiled plugins cannot be kept");
-                }
-            }
-        }
+        let cache = cache_dir.and_then(|dir| {
+            let opened = open_cache(dir);
+            let told = opened.inspect_err(|problem| {
+                let dir = dir.display();
+                tracing::warn!(%dir, %problem, "compiled plugins cannot be kept");
+            });
+            told.ok()
+        });
+        config.cache(cache.clone());
         let engine = wasmtime::Engine::new(&config)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -196,7 +243,22 @@ impl Engine {
                     std::thread::sleep(TICK);
                 }
             })?;
-        Ok(Self { engine, linker })
+        Ok(Self {
+            engine,
+            cache,
+            linker,
+        })
+    }
+
+    /// Components that were compiled by this process, because the cache did not have them.
+    pub fn compiled_here(&self) -> usize {
+        self.cache.as_ref().map_or(0, Cache::cache_misses)
+    }
+
+    /// Compiles into the cache, and nothing more.
+    pub fn fill_cache(&self, bytes: &[u8]) -> Result<(), String> {
+        let compiled = Component::from_binary(&self.engine, bytes);
+        compiled.map(drop).map_err(|problem| format!("{problem:#}"))
     }
 
     /// Validates in full, compiles (through the cache) and links. Takes seconds for a component not seen before: call
@@ -212,23 +274,18 @@ impl Engine {
 
     fn link(&self, component: &Component) -> Result<Program, Cause> {
         let ty = component.component_type();
-        let imports = ty.imports(&self.engine).map(|(name, _)| name.to_owned());
-        let foreign: Vec<String> = imports.filter(|name| !is_offered(name)).collect();
-        let exports = ty.exports(&self.engine).map(|(name, _)| name.to_owned());
-        let provider = exports
-            .into_iter()
-            .find(|name| name.starts_with("fleetling:provider/provider@"));
-        let version = |name: &str| name.rsplit('@').next().unwrap_or_default().to_owned();
-        let of_another = provider
-            .iter()
-            .chain(&foreign)
-            .find(|name| name.starts_with("fleetling:provider/") && !is_offered(name));
-        if let Some(name) = of_another {
+        let names = |name: &str| name.to_owned();
+        let imports: Vec<String> = ty.imports(&self.engine).map(|(n, _)| names(n)).collect();
+        let mut exports = ty.exports(&self.engine).map(|(n, _)| names(n));
+        let provider = exports.find(|name| name.starts_with("fleetling:provider/provider@"));
+        let contract = || provider.iter().chain(&imports).filter(|name| is_ours(name));
+        if let Some(name) = contract().find(|name| !is_offered(name)) {
             return Err(Cause::Version {
-                needed: format!("fleetling:provider@{}", version(name)),
+                needed: package_of(name),
                 provided: "0.1".to_owned(),
             });
         }
+        let foreign: Vec<String> = imports.iter().filter(|n| !is_offered(n)).cloned().collect();
         if !foreign.is_empty() {
             return Err(Cause::Imports {
                 names: foreign,
@@ -240,13 +297,22 @@ impl Engine {
                 detail: String::new(),
             });
         }
-        let pre = self
-            .linker
-            .instantiate_pre(component)
-            .map_err(|problem| Cause::Imports {
-                names: vec!["something that this manager's interfaces lack".to_owned()],
-                detail: format!("{problem:#}"),
-            })?;
+        let pre = self.linker.instantiate_pre(component).map_err(|problem| {
+            // What a later version of the contract added is asked for in its name.
+            match contract()
+                .map(|name| package_of(name))
+                .find(|package| package != PACKAGE)
+            {
+                Some(needed) => Cause::Version {
+                    needed,
+                    provided: version_of(PACKAGE).to_owned(),
+                },
+                None => Cause::Imports {
+                    names: vec!["something that this manager's interfaces lack".to_owned()],
+                    detail: format!("{problem:#}"),
+                },
+            }
+        })?;
         let pre = ContractPre::new(pre).map_err(|problem| Cause::NoProvider {
             detail: format!("{problem:#}"),
         })?;
@@ -263,31 +329,36 @@ impl Engine {
         }
     }
 
-    /// `budget` is the processor time of each call. Must run inside a tokio runtime.
+    /// Must run inside a tokio runtime.
     pub async fn instantiate(
         &self,
         program: &Program,
         tenant: Arc<Tenant>,
-        budget: Duration,
+        allotment: &Allotment,
     ) -> wasmtime::Result<(Guest, Arc<Meter>)> {
-        let meter = Arc::new(Meter::new(budget));
-        let mut store = self.store(tenant, meter.clone());
+        let meter = Arc::new(Meter::new(allotment.limits.cpu));
+        let mut store = self.store(tenant, allotment, meter.clone());
         let instantiation = program.pre.instantiate_async(&mut store);
         let contract = meter.clone().metered(instantiation).await?;
         Ok((Guest { store, contract }, meter))
     }
 
-    fn store(&self, tenant: Arc<Tenant>, meter: Arc<Meter>) -> Store<Sandbox> {
+    fn store(
+        &self,
+        tenant: Arc<Tenant>,
+        allotment: &Allotment,
+        meter: Arc<Meter>,
+    ) -> Store<Sandbox> {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(Stdio::new(tenant.log.clone(), Level::Info))
             .stderr(Stdio::new(tenant.log.clone(), Level::Warn))
-            .envs(&tenant.env)
+            .envs(&allotment.env)
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             .max_random_size(RANDOM_BYTES);
         let mut http = WasiHttpCtx::new();
-        http.set_field_size_limit(tenant.limits.headers);
+        http.set_field_size_limit(allotment.limits.headers);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
         let sandbox = Sandbox {
@@ -295,7 +366,7 @@ impl Engine {
             http,
             table,
             hooks: EgressHooks::new(tenant.egress.clone()),
-            quota: Quota::new(&tenant.limits),
+            quota: Quota::new(&allotment.limits),
             tenant,
             meter,
         };
@@ -313,17 +384,47 @@ impl Engine {
     }
 }
 
+fn is_ours(name: &str) -> bool {
+    name.starts_with("fleetling:provider/")
+}
+
+fn version_of(name: &str) -> &str {
+    name.rsplit('@').next().unwrap_or_default()
+}
+
+/// As the contract's package is written with the version that `name` asks for.
+fn package_of(name: &str) -> String {
+    format!("fleetling:provider@{}", version_of(name))
+}
+
+/// What stands in a cache is run as it is: one that others can write is not used.
+fn open_cache(dir: &Path) -> Result<Cache, String> {
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir);
+    made.map_err(|problem| problem.to_string())?;
+    match owner::exposure(dir) {
+        Ok(None) => {}
+        Ok(Some(exposure)) => return Err(exposure),
+        Err(problem) => return Err(problem.to_string()),
+    }
+    let mut config = CacheConfig::new();
+    config.with_directory(dir);
+    Cache::new(config).map_err(|problem| format!("{problem:#}"))
+}
+
 /// All of WASI 0.2 is offered, because guests' runtimes import it; most of it is inert in an empty context.
 fn is_offered(import: &str) -> bool {
     let (path, version) = import.split_once('@').unwrap_or((import, ""));
     if path.starts_with("wasi:") {
         return version.starts_with("0.2.");
     }
-    path.starts_with("fleetling:provider/") && version.starts_with("0.1.")
+    is_ours(path) && version.starts_with("0.1.")
 }
 
 /// The first bytes say which mistake was made; whether the rest is sound, only the full validation does.
-fn recognise(bytes: &[u8]) -> Result<(), Cause> {
+pub fn recognise(bytes: &[u8]) -> Result<(), Cause> {
     let native: [&[u8]; 5] = [
         b"\x7fELF",
         b"MZ",

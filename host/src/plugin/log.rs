@@ -1,6 +1,7 @@
 //! What plugins say, in the manager's log: rated, cut, and unable to forge a line.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -10,6 +11,8 @@ use tokio::io::AsyncWrite;
 use tracing::{debug, error, info, trace, warn};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use super::grants::Limits;
 
 const MAX_LINE_BYTES: usize = 4 << 10;
 
@@ -26,18 +29,25 @@ pub enum Level {
 pub struct GuestLog {
     plugin: String,
     group: String,
-    lines_per_second: u32,
+    lines_per_second: AtomicU32,
     rate: Mutex<Rate>,
 }
 
 impl GuestLog {
-    pub fn new(plugin: String, group: String, lines_per_second: u32) -> Self {
+    pub fn new(plugin: String, group: String) -> Self {
+        let lines_per_second = Limits::default().log_lines_per_second;
         Self {
             plugin,
             group,
-            lines_per_second,
+            lines_per_second: AtomicU32::new(lines_per_second),
             rate: Mutex::new(Rate::default()),
         }
+    }
+
+    /// Counts from the next line on.
+    pub fn limit(&self, lines_per_second: u32) {
+        self.lines_per_second
+            .store(lines_per_second, Ordering::Relaxed);
     }
 
     pub fn write(&self, level: Level, message: &str, fields: &[(String, String)]) {
@@ -46,7 +56,10 @@ impl GuestLog {
             .rate
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .admit(self.lines_per_second, Instant::now());
+            .admit(
+                self.lines_per_second.load(Ordering::Relaxed),
+                Instant::now(),
+            );
         let Some(suppressed) = admission else {
             return;
         };
@@ -228,7 +241,7 @@ mod tests {
 
     #[test]
     fn stdio_waits_for_the_end_of_a_line() {
-        let log = Arc::new(GuestLog::new("p".into(), "g".into(), 200));
+        let log = Arc::new(GuestLog::new("p".into(), "g".into()));
         let stdio = Stdio::new(log.clone(), Level::Info);
         let lines = || log.rate.lock().expect("no test poisons it").lines;
         stdio.push(b"one");

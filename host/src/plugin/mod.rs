@@ -1,8 +1,9 @@
 //! Providers as WebAssembly components: found, pinned, granted, run in a sandbox.
 //!
 //! ```text
-//! Platform ─ directory ─ pin ─ engine::compile ─► Actor (one a group): mutating, reading and lookup instances
-//!    ├ grants (plugins.toml, watched; built-in by shipped.toml)       └─ each: a Store with log, kv, secrets, egress
+//! Platform ─ directory ─ pin ─ engine::compile ─► Provider (one a group) ─► Actor (one a file): its instances
+//!    ├ grants (plugins.toml, watched;              ▲ replaces               └─ each: a Store with log, kv, secrets, egress
+//!    │         built-in by shipped.toml) ───────► Keeper (one a group): grants and the file, as they change
 //!    └ any failure: a LoadReport, kept for `plugin list`
 //! ```
 //! Guests run on a small runtime of their own, never on the threads that carry jobs.
@@ -10,15 +11,18 @@
 pub mod actor;
 pub mod address;
 pub mod bindings;
+pub mod compile;
 pub mod directory;
 pub mod egress;
 pub mod engine;
 pub mod grants;
+pub mod keeper;
 pub mod kv;
 pub mod log;
 pub mod outline;
 pub mod pin;
 pub mod platform;
+pub mod provider;
 pub mod quota;
 pub mod reference;
 pub mod registry;
@@ -27,4 +31,6 @@ pub mod runtime;
 pub mod schema;
 pub mod secrets;
 pub mod shipped;
+pub mod sighting;
+pub mod trail;
 pub mod watch;

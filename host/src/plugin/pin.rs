@@ -3,18 +3,20 @@
 use super::grants::{Grants, Reload};
 use super::report::{Cause, Digest};
 use crate::store::Store;
+use crate::store::audit::{Audit, Event};
 
 /// Digests first trusted, by the operator's plugin name.
 #[derive(Clone)]
 pub struct Pins {
     store: Store,
+    audit: Audit,
 }
 
 const KIND: &str = "plugin-pin";
 
 impl Pins {
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    pub fn new(store: Store, audit: Audit) -> Self {
+        Self { store, audit }
     }
 
     /// Refuses a digest that is not the trusted one. Pins nothing: see [`Pins::trust`].
@@ -36,7 +38,13 @@ impl Pins {
                 })
             };
         }
-        if is_shipped || !grants.give_anything() || grants.reload == Some(Reload::Any) {
+        if is_shipped {
+            return Ok(());
+        }
+        if grants.require_pins {
+            return Err(Cause::PinMissing);
+        }
+        if !grants.give_anything() || grants.reload == Some(Reload::Any) {
             return Ok(());
         }
         match self.trusted(plugin)? {
@@ -52,7 +60,12 @@ impl Pins {
         }
         self.store
             .write_plain(KIND, plugin, digest.hex().as_bytes())
-            .map_err(|problem| Cause::Store(problem.to_string()))
+            .map_err(|problem| Cause::Store(problem.to_string()))?;
+        self.audit.record(Event::PluginTrusted {
+            plugin: plugin.to_owned(),
+            digest: digest.hex(),
+        });
+        Ok(())
     }
 
     fn trusted(&self, plugin: &str) -> Result<Option<String>, Cause> {
@@ -70,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_new_digest_under_a_trusted_name_is_refused_unless_it_may_change() {
-        let pins = Pins::new(Store::in_memory());
+        let pins = Pins::new(Store::in_memory(), Audit::default());
         let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
         let granted = Grants {
             env: vec!["REGION".into()],
@@ -96,5 +109,24 @@ mod tests {
         assert_eq!(pins.check("p", new, &named, false), Ok(()));
         let refused = Cause::NotPinned { wanted: new.hex() };
         assert_eq!(pins.check("p", old, &named, true), Err(refused));
+    }
+
+    #[test]
+    fn where_pins_are_required_only_a_digest_that_somebody_named_is_loaded() {
+        let pins = Pins::new(Store::in_memory(), Audit::default());
+        let digest = Digest::of(b"it");
+        let required = Grants {
+            require_pins: true,
+            reload: Some(Reload::Any),
+            ..Grants::default()
+        };
+        let check = |grants: &Grants, is_shipped| pins.check("p", digest, grants, is_shipped);
+        assert_eq!(check(&required, false), Err(Cause::PinMissing));
+        assert_eq!(check(&required, true), Ok(()));
+        let named = Grants {
+            sha256: Some(digest.hex()),
+            ..required
+        };
+        assert_eq!(check(&named, false), Ok(()));
     }
 }

@@ -1,9 +1,9 @@
 //! The process's plugin host: loads plugins in order, keeps what became of each, and applies grants as they change.
 //!
 //! ```text
-//! load: find ─ read ─ digest ─ pin ─ validate ─ compile ─ link ─ instantiate ─ describe ─ check config ─ init ─► Actor
-//! list: every file ─────────────────── the same ──────────────────────────────────┘
-//!         any failure ─► LoadReport, kept for `list`; nothing else stops
+//! load: find ─ read ─ digest ─ pin ─ validate ─ compile ─ link ─ instantiate ─ describe ─ check config ─ init ─► Provider
+//! list: every file ─────────────────── the same ──────────────────────────────────┘            ▲
+//!         any failure ─► LoadReport, kept for `list`; nothing else stops              Keeper: the same again
 //! ```
 
 mod examine;
@@ -11,30 +11,40 @@ mod examine;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::actor::{Actor, Clocks, Instance, NotBuilt, Recipe};
 use super::bindings::Description;
+use super::compile::Compiler;
 use super::directory::{Directory, Reference};
 use super::egress::{
     Egress, EgressOptions, Observer, Policy, REQUESTS_IN_ALL, Resolver, system_resolver,
 };
-use super::engine::{Engine, ProcessorTimeSpent, Program, Tenant};
-use super::grants::{Grants, GrantsFile, Limits, built_in};
+use super::engine::{self, Engine, ProcessorTimeSpent, Program, Tenant};
+use super::grants::{Grants, GrantsFile, built_in};
+use super::keeper::{Edition, Errand, Keeper, allotment};
 use super::kv::Kv;
 use super::log::GuestLog;
 use super::pin::Pins;
+use super::provider::Provider;
 use super::report::{Cause, Digest, LoadReport};
 use super::runtime::GuestRuntime;
 use super::schema;
 use super::shipped::Shipped;
-use super::watch::{Standing, Watcher, read_grants, secrets_of, watch_grants};
+use super::sighting::{self, Settling, Sighting, Unreadable};
+use super::trail::Trail;
+use super::watch::{Standing, read_grants, secrets_of, watch_grants};
 use crate::fleet::group::ProviderSettings;
 use crate::store::Store;
+use crate::store::audit::Audit;
+
+/// Between two loads of a plugin whose failure may pass by itself.
+const RETRY: Duration = Duration::from_secs(60);
 
 pub use examine::Examined;
 
@@ -49,7 +59,10 @@ pub struct PlatformOptions {
     pub data_dir: Option<PathBuf>,
     /// Compiled plugins; `None` compiles at every start.
     pub cache_dir: Option<PathBuf>,
+    /// Compiles large components into that cache; without it, this process does.
+    pub compiler: Option<Compiler>,
     pub store: Store,
+    pub audit: Audit,
     pub clocks: Clocks,
     /// How names become addresses.
     pub resolver: Resolver,
@@ -68,7 +81,9 @@ impl PlatformOptions {
             grants_file,
             data_dir: None,
             cache_dir: None,
+            compiler: None,
             store,
+            audit: Audit::default(),
             clocks: Clocks::default(),
             resolver: system_resolver(),
             observer: Arc::new(|_| {}),
@@ -126,7 +141,7 @@ pub enum PluginState {
     Failed,
 }
 
-/// One per process. Dropping it ends the watch over grants and, with the last actor, the guests' runtime.
+/// One per process. Dropping it ends the watch over grants and files and, with the last provider, the guests' runtime.
 pub struct Platform {
     options: PlatformOptions,
     engine: Arc<Engine>,
@@ -134,6 +149,8 @@ pub struct Platform {
     shipped: Shipped,
     pins: Pins,
     grants: watch::Receiver<Arc<GrantsFile>>,
+    /// Counts the operator's requests to look at all files now.
+    asked: watch::Sender<u64>,
     requests: Arc<Semaphore>,
     loads: Mutex<BTreeMap<String, PluginEntry>>,
     runtime: Arc<GuestRuntime>,
@@ -141,7 +158,7 @@ pub struct Platform {
 
 impl Platform {
     /// Reads `plugins.toml`, starts the engine and the guests' runtime. Blocks for some milliseconds.
-    pub fn start(options: PlatformOptions) -> Result<Self, StartProblem> {
+    pub fn start(options: PlatformOptions) -> Result<Arc<Self>, StartProblem> {
         let file = options.grants_file.clone();
         let text = read_grants(&file).map_err(|problem| StartProblem::Unreadable {
             file: file.clone(),
@@ -161,82 +178,225 @@ impl Platform {
         runtime
             .handle()
             .spawn(watch_grants(watched, text, options.watch_interval, publish));
-        Ok(Self {
+        Ok(Arc::new(Self {
             directory: Directory::new(options.plugin_dirs.clone(), options.search_path.as_deref()),
             engine: Arc::new(engine),
             shipped,
-            pins: Pins::new(options.store.clone()),
+            pins: Pins::new(options.store.clone(), options.audit.clone()),
             grants,
             requests: Arc::new(Semaphore::new(REQUESTS_IN_ALL)),
             loads: Mutex::default(),
             runtime: Arc::new(runtime),
+            asked: watch::Sender::new(0),
             options,
-        })
+        }))
     }
 
     /// The group's provider, initialised; `open` is the caller's, and so is telling a failure, which knows the runner.
     /// It is kept for [`Platform::list`].
-    pub async fn load(&self, request: LoadRequest<'_>) -> Result<Arc<Actor>, LoadReport> {
-        let reference = Reference::parse(request.reference);
-        let mut report = unwritten(reference.name.clone());
-        let loaded = self.try_load(&reference, &request, &mut report).await;
-        let (loaded, description, cause) = match loaded {
-            Ok((actor, description)) => (Some(Arc::new(actor)), Some(description), None),
-            Err(cause) => (None, None, Some(cause)),
+    pub async fn load(
+        self: &Arc<Self>,
+        request: LoadRequest<'_>,
+    ) -> Result<Arc<Provider>, LoadReport> {
+        let errand = self.errand(&request);
+        let mut report = LoadReport::begun(errand.reference.name.clone());
+        let before = self.look(errand.reference.clone(), Sighting::Absent).await;
+        let edition = match self.edition(&errand, &mut report).await {
+            Ok(edition) => {
+                let pinned = self.pin(&edition.standing, &edition.grants).await;
+                pinned.map(|()| edition)
+            }
+            Err(cause) => Err(cause),
         };
-        let (entry, report) = entry(PluginState::Loaded, description, report, cause);
-        self.loads().insert(reference.name, entry);
-        loaded.ok_or(report)
+        match edition {
+            Ok(edition) => {
+                let (entry, _) = entry(
+                    PluginState::Loaded,
+                    Some(edition.description.clone()),
+                    report,
+                    None,
+                );
+                self.loads().insert(errand.reference.name.clone(), entry);
+                edition.tell_loaded(None);
+                Ok(Arc::new(self.provide(errand, edition, before)))
+            }
+            Err(cause) => {
+                let (entry, report) = entry(PluginState::Failed, None, report, Some(cause));
+                self.loads().insert(errand.reference.name, entry);
+                Err(report)
+            }
+        }
     }
 
-    async fn try_load(
+    fn errand(&self, request: &LoadRequest<'_>) -> Errand {
+        let reference = Reference::parse(request.reference);
+        let group = request.group_key.to_owned();
+        Errand {
+            log: Arc::new(GuestLog::new(reference.name.clone(), group.clone())),
+            kv: Arc::new(Kv::new(self.options.store.clone(), group.clone())),
+            turn: Arc::default(),
+            config: request.config.clone(),
+            settings: request.settings.clone(),
+            reference,
+            group,
+        }
+    }
+
+    /// `before`: the file as it was seen before it was read.
+    fn provide(self: &Arc<Self>, errand: Errand, edition: Edition, before: Sighting) -> Provider {
+        let plugin = errand.reference.name.clone();
+        let (current, now) = watch::channel(edition.current());
+        let (granted, on_change) = watch::channel(0);
+        let (opened, on_open) = watch::channel(None);
+        let keeper = Keeper {
+            platform: Arc::downgrade(self),
+            settling: Settling::from(before),
+            errand: Arc::new(errand),
+            edition,
+            grants: self.grants.clone(),
+            asked: self.asked.subscribe(),
+            current,
+            granted,
+            opened: on_open,
+            interval: self.options.watch_interval,
+        };
+        self.runtime.handle().spawn(keeper.run());
+        Provider::new(plugin, now, on_change, opened)
+    }
+
+    /// Loads the file that the errand's reference names now, up to `init`. It is not pinned yet.
+    pub(super) async fn edition(
         &self,
-        reference: &Reference,
-        request: &LoadRequest<'_>,
+        errand: &Errand,
         report: &mut LoadReport,
-    ) -> Result<(Actor, Description), Cause> {
-        let candidate = self.candidate(self.found(reference)?, report).await?;
+    ) -> Result<Edition, Cause> {
         let Candidate {
             standing,
             grants,
             program,
-        } = candidate;
-        let (plugin, digest) = (standing.plugin.clone(), standing.digest);
-        let policy = policy(grants.clone(), request.config.clone()).await?;
-        let recipe = Arc::new(self.recipe(&standing, &grants, policy, program, request));
-        let building = recipe.clone();
-        let config = request.config.clone();
+        } = self
+            .candidate(self.found(&errand.reference)?, report)
+            .await?;
+        let policy = policy(grants.clone(), errand.config.clone()).await?;
+        let recipe = Arc::new(self.recipe(&standing, &grants, policy, program, errand));
+        let (building, config) = (recipe.clone(), errand.config.clone());
         let (first, description) = self
             .guarded("init", async move { build_first(&building, &config).await })
             .await?;
-        self.pins.trust(&plugin, digest, &grants)?;
+        let plugin = &standing.plugin;
         for hazard in grants.hazards() {
             warn!(%plugin, hazard, "plugin granted more than named hosts");
         }
-        let version = &description.version;
+        let (version, digest) = (&description.version, standing.digest);
         info!(%plugin, %version, file = %standing.file.display(), %digest, "plugin loaded");
-        let (granted, on_change) = watch::channel(0);
-        let watcher = Watcher {
+        let actor = Actor::start(recipe.clone(), first, self.runtime.clone());
+        Ok(Edition {
+            actor: Arc::new(actor),
             standing,
-            pins: self.pins.clone(),
-            current: grants,
-            grants: self.grants.clone(),
-            recipe: recipe.clone(),
-            config: request.config.clone(),
-            granted,
-            interval: self.options.watch_interval,
+            grants,
+            recipe,
+            description,
+        })
+    }
+
+    /// The digest is trusted with these grants from now on, unless it may not have them.
+    pub(super) async fn pin(&self, standing: &Standing, grants: &Grants) -> Result<(), Cause> {
+        let (pins, standing, grants) = (self.pins.clone(), standing.clone(), grants.clone());
+        let pin = move || {
+            let Standing {
+                plugin,
+                digest,
+                is_shipped,
+                ..
+            } = &standing;
+            pins.check(plugin, *digest, &grants, *is_shipped)?;
+            pins.trust(plugin, *digest, &grants)
         };
-        self.runtime.handle().spawn(watcher.run());
-        let actor = Actor::start(recipe, first, on_change, self.runtime.clone());
-        Ok((actor, description))
+        let pinned = tokio::task::spawn_blocking(pin).await;
+        pinned.unwrap_or_else(|problem| Err(Cause::Store(problem.to_string())))
+    }
+
+    /// Where it is told what plugins are given, for whoever tells what they make.
+    pub fn audit(&self) -> &Audit {
+        &self.options.audit
+    }
+
+    /// Looks at all files at once instead of at the next interval, and tries again what failed.
+    pub fn look_now(&self) {
+        self.asked.send_modify(|count| *count += 1);
+    }
+
+    /// The file that `reference` names now.
+    pub(super) async fn look(self: &Arc<Self>, reference: Reference, before: Sighting) -> Sighting {
+        let platform = self.clone();
+        let look = move || Sighting::take(platform.directory.find(&reference).ok(), &before);
+        let looked = tokio::task::spawn_blocking(look).await;
+        looked.unwrap_or(Sighting::Absent)
+    }
+
+    /// Waits until a load that ended with `report` may end otherwise: the plugin's file or `plugins.toml` changed, the
+    /// operator asked for it, or a minute passed over what may pass by itself.
+    pub async fn changed_since(self: &Arc<Self>, report: &LoadReport, reference: &str) {
+        let reference = Reference::parse(reference);
+        let (mut grants, mut asked) = (self.grants.clone(), self.asked.subscribe());
+        grants.mark_unchanged();
+        let again_at = report
+            .cause
+            .may_pass()
+            .then(|| tokio::time::Instant::now() + RETRY);
+        let mut seen = Sighting::Absent;
+        loop {
+            let now = self.look(reference.clone(), seen.clone()).await;
+            let is_settled = now == seen;
+            seen = now;
+            let is_there = matches!(seen, Sighting::Present { .. });
+            let is_as_told = seen.digest() == report.digest && is_there == report.file.is_some();
+            if is_settled && !is_as_told
+                || again_at.is_some_and(|at| at <= tokio::time::Instant::now())
+            {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.options.watch_interval) => {}
+                _ = grants.changed() => return,
+                _ = asked.changed() => return,
+            }
+        }
+    }
+
+    /// What [`Platform::list`] says of it from now on.
+    pub(super) fn note(&self, edition: &Edition, last_error: Option<String>) {
+        let Standing {
+            plugin,
+            file,
+            digest,
+            ..
+        } = &edition.standing;
+        let entry = PluginEntry {
+            name: plugin.clone(),
+            path: file.clone(),
+            digest: Some(*digest),
+            description: Some(edition.description.clone()),
+            state: PluginState::Loaded,
+            last_error,
+        };
+        self.loads().insert(plugin.clone(), entry);
     }
 
     /// Read, judged and compiled: what loading begins with, whoever asks.
     async fn candidate(&self, file: PathBuf, report: &mut LoadReport) -> Result<Candidate, Cause> {
         let plugin = report.plugin.clone();
         report.file = Some(file.clone());
-        let bytes = tokio::fs::read(&file).await;
-        let bytes = bytes.map_err(|problem| Cause::Unreadable(problem.to_string()))?;
+        let path = file.clone();
+        let read = tokio::task::spawn_blocking(move || sighting::read(&path)).await;
+        let read = read.unwrap_or_else(|problem| Err(Unreadable::Io(problem.to_string())));
+        let bytes = read.map_err(|unreadable| match unreadable {
+            Unreadable::Io(problem) => Cause::Unreadable(problem),
+            Unreadable::NotAFile => Cause::Unreadable("it is not a regular file".to_owned()),
+            Unreadable::TooLarge => Cause::TooLarge {
+                most: sighting::MOST_BYTES,
+            },
+        })?;
         let digest = Digest::of(&bytes);
         report.digest = Some(digest);
         let is_shipped = self.shipped.lists(&plugin, digest);
@@ -262,11 +422,15 @@ impl Platform {
         call: &'static str,
         starting: impl Future<Output = Result<T, Cause>> + Send + 'static,
     ) -> Result<T, Cause> {
-        let started = self.runtime.handle().spawn(starting).await;
-        started.map_err(|problem| call_failed(call, &problem))?
+        let started = AbortOnDropHandle::new(self.runtime.handle().spawn(starting)).await;
+        started.map_err(|problem| Cause::call(call, &problem))?
     }
 
     async fn compile(&self, bytes: Vec<u8>) -> Result<Program, Cause> {
+        engine::recognise(&bytes)?;
+        if let Some(compiler) = self.options.compiler.as_ref().filter(|c| c.is_for(&bytes)) {
+            compiler.fill(&bytes).await?;
+        }
         let engine = self.engine.clone();
         let compiled = tokio::task::spawn_blocking(move || engine.compile(&bytes)).await;
         compiled.map_err(|problem| Cause::Invalid {
@@ -280,15 +444,14 @@ impl Platform {
         grants: &Grants,
         policy: Policy,
         program: Program,
-        request: &LoadRequest<'_>,
+        errand: &Errand,
     ) -> Recipe {
         let plugin = standing.plugin.clone();
-        let group = request.group_key.to_owned();
         let lacks_built_in = !standing.is_shipped && built_in(&plugin).is_some();
         let egress = Egress::new(
             EgressOptions {
                 plugin: plugin.clone(),
-                group: group.clone(),
+                group: errand.group.clone(),
                 grants_file: self.options.grants_file.clone(),
                 no_built_in: lacks_built_in.then(|| self.shipped.why_not(&plugin, standing.digest)),
                 resolver: self.options.resolver.clone(),
@@ -297,36 +460,44 @@ impl Platform {
             },
             policy,
         );
-        let limits = grants.limits.over(Limits {
-            cpu: self.options.clocks.processor,
-            ..Limits::default()
-        });
-        let env = grants.env.iter();
-        let env = env.filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)));
-        let tenant = Tenant {
-            log: Arc::new(GuestLog::new(
+        let allotment = allotment(grants, &self.options.clocks);
+        errand.log.limit(allotment.limits.log_lines_per_second);
+        let tenant = Tenant::new(
+            errand.log.clone(),
+            errand.kv.clone(),
+            Arc::new(egress),
+            Trail::new(
+                self.options.audit.clone(),
                 plugin.clone(),
-                group.clone(),
-                limits.log_lines_per_second,
-            )),
-            kv: Arc::new(Kv::new(self.options.store.clone(), group)),
-            egress: Arc::new(egress),
-            env: env.collect(),
-            limits: limits.clone(),
-            secrets: RwLock::new(Arc::new(secrets_of(grants, request.config))),
-        };
+                errand.group.clone(),
+                standing.digest,
+            ),
+            allotment,
+            secrets_of(grants, &errand.config),
+        );
         Recipe {
             plugin,
             engine: self.engine.clone(),
             program,
             tenant: Arc::new(tenant),
-            config: request.config.to_string(),
-            settings: request.settings.clone(),
-            clocks: Clocks {
-                processor: limits.cpu,
-                ..self.options.clocks.clone()
-            },
+            config: errand.config.to_string(),
+            settings: errand.settings.clone(),
+            clocks: self.options.clocks.clone(),
+            turn: errand.turn.clone(),
         }
+    }
+
+    /// To be asked what it is, which needs no configuration and no grant.
+    fn ungranted(&self, standing: &Standing, program: Program) -> Recipe {
+        let nothing = Grants::default();
+        let errand = self.errand(&LoadRequest {
+            reference: &standing.plugin,
+            config: &serde_json::Value::Null,
+            settings: ProviderSettings::default(),
+            group_key: &standing.plugin,
+        });
+        let policy = Policy::read(&nothing, &errand.config);
+        self.recipe(standing, &nothing, policy, program, &errand)
     }
 
     /// Every plugin found, with what loading it would find, and every one that a group asked for.
@@ -337,7 +508,7 @@ impl Platform {
             if is_known || entries.contains_key(&found.reference) {
                 continue;
             }
-            let mut report = unwritten(found.name.clone());
+            let mut report = LoadReport::begun(found.name.clone());
             let (description, cause) = match self.survey(found.file, &mut report).await {
                 Ok(description) => (Some(description), None),
                 Err(cause) => (None, Some(cause)),
@@ -356,7 +527,7 @@ impl Platform {
     /// What the plugin that a configuration names says of itself. Nothing is loaded and nothing kept.
     pub async fn description(&self, reference: &str) -> Result<Description, LoadReport> {
         let reference = Reference::parse(reference);
-        let mut report = unwritten(reference.name.clone());
+        let mut report = LoadReport::begun(reference.name.clone());
         let surveyed = match self.found(&reference) {
             Ok(file) => self.survey(file, &mut report).await,
             Err(cause) => Err(cause),
@@ -374,15 +545,7 @@ impl Platform {
         let Candidate {
             standing, program, ..
         } = self.candidate(file, report).await?;
-        let request = LoadRequest {
-            reference: &standing.plugin,
-            config: &serde_json::Value::Null,
-            settings: ProviderSettings::default(),
-            group_key: &standing.plugin,
-        };
-        let nothing = Grants::default();
-        let policy = Policy::read(&nothing, request.config);
-        let recipe = self.recipe(&standing, &nothing, policy, program, &request);
+        let recipe = self.ungranted(&standing, program);
         self.guarded("describe", async move { describe(&recipe).await })
             .await
     }
@@ -403,16 +566,6 @@ struct Candidate {
     standing: Standing,
     grants: Grants,
     program: Program,
-}
-
-fn unwritten(plugin: String) -> LoadReport {
-    LoadReport {
-        plugin,
-        file: None,
-        digest: None,
-        // Replaced before anybody reads it: what fails, fails with a cause.
-        cause: Cause::NotWasm,
-    }
 }
 
 /// What is listed of one plugin, and its report with the cause written into it.
@@ -444,7 +597,7 @@ async fn describe(recipe: &Recipe) -> Result<Description, Cause> {
         let is_its_own = problem.downcast_ref::<wasmtime::Trap>().is_some()
             || problem.downcast_ref::<ProcessorTimeSpent>().is_some();
         if is_its_own {
-            return call_failed("instantiation", &recipe.lost("instantiation", &problem));
+            return Cause::call("instantiation", &recipe.lost("instantiation", &problem));
         }
         // Exports are typed only now: a function of another shape is found here.
         Cause::NoProvider {
@@ -456,7 +609,7 @@ async fn describe(recipe: &Recipe) -> Result<Description, Cause> {
     recipe
         .clocked("describe", meter, describe)
         .await
-        .map_err(|lost| call_failed("describe", &lost))
+        .map_err(|lost| Cause::call("describe", &lost))
 }
 
 /// `describe`, hold the configuration against the schema, `init`.
@@ -471,17 +624,10 @@ async fn build_first(
     }
     // A fresh instance: what `describe` left behind must not matter to `init`, as after a rebuild.
     let first = recipe.build().await.map_err(|why| match why {
-        NotBuilt::Refused(problem) => call_failed("init", &problem),
-        NotBuilt::Lost(lost) => call_failed("init", &lost),
+        NotBuilt::Refused(problem) => Cause::call("init", &problem),
+        NotBuilt::Lost(lost) => Cause::call("init", &lost),
     })?;
     Ok((first, description))
-}
-
-fn call_failed(call: &'static str, problem: &dyn std::fmt::Display) -> Cause {
-    Cause::Call {
-        call,
-        problem: problem.to_string(),
-    }
 }
 
 #[cfg(test)]

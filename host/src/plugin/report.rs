@@ -41,6 +41,8 @@ pub enum Cause {
     Missing(Box<NotFound>),
     #[error("it could not be read: {0}")]
     Unreadable(String),
+    #[error("it is larger than {} MiB, the most that a plugin may be", most >> 20)]
+    TooLarge { most: u64 },
     #[error("it is a native program, and a `.wasm` is needed")]
     Native,
     #[error("it is a core WebAssembly module, not a component")]
@@ -49,7 +51,7 @@ pub enum Cause {
     NotWasm,
     #[error("it is damaged or cut short")]
     Invalid { detail: String },
-    #[error("it imports {}, which this manager does not provide", Names(names))]
+    #[error("it imports {}, which this manager does not provide", names.join(", "))]
     Imports { names: Vec<String>, detail: String },
     #[error("it needs {needed}; this manager provides {provided}")]
     Version { needed: String, provided: String },
@@ -59,6 +61,12 @@ pub enum Cause {
     NotTrusted { trusted: String },
     #[error("its digest is not the one that plugins.toml names ({})", &wanted[..12.min(wanted.len())])]
     NotPinned { wanted: String },
+    #[error("plugins.toml says `require_pins`, and names no digest for it")]
+    PinMissing,
+    #[error("it could not be compiled: {detail}")]
+    NotCompiled { detail: String },
+    #[error("it serves another instance group ({opened}) than the file before ({served})")]
+    AnotherGroup { served: String, opened: String },
     #[error("`{call}` failed: {problem}")]
     Call { call: &'static str, problem: String },
     #[error("the manager's store failed: {0}")]
@@ -66,6 +74,13 @@ pub enum Cause {
 }
 
 impl Cause {
+    pub fn call(call: &'static str, problem: &dyn fmt::Display) -> Self {
+        Self::Call {
+            call,
+            problem: problem.to_string(),
+        }
+    }
+
     /// `found`: the digest of the file in question.
     pub fn next(&self, plugin: &str, found: Option<Digest>) -> String {
         match self {
@@ -81,20 +96,40 @@ impl Cause {
                 "ask its author for a build that imports only wasi 0.2 and fleetling:provider"
                     .to_owned()
             }
-            Self::Version { .. } => {
-                "install a manager that provides it, or the plugin release built for this one"
-                    .to_owned()
-            }
+            Self::Version { needed, provided } => format!(
+                "install a manager that provides {}, or the plugin release built for {provided}",
+                needed.rsplit('@').next().unwrap_or(needed)
+            ),
             Self::NoProvider { .. } => {
                 "install a plugin built for the world fleetling:provider/plugin@0.1.0".to_owned()
             }
             Self::NotTrusted { .. } => format!(
-                "if the new file is meant, write `sha256 = \"{}\"` under [{plugin}] in plugins.toml and start \
-                 again, else put the trusted one back; `reload = \"any\"` there trusts every one",
-                found.map_or_else(|| "…".to_owned(), |digest| digest.hex())
+                "if the new file is meant, review it with `fleetling plugin trust FILE`, or write `sha256 = \"{}\"` \
+                 under [{plugin}] in plugins.toml; else put the trusted one back; `reload = \"any\"` there trusts \
+                 every one",
+                digits(found)
             ),
             Self::NotPinned { .. } => {
                 format!("correct `sha256` under [{plugin}] in plugins.toml, or restore the file")
+            }
+            Self::PinMissing => format!(
+                "if this file is meant, write `sha256 = \"{}\"` under [{plugin}] in plugins.toml, or let \
+                 `fleetling plugin trust FILE` do so",
+                digits(found)
+            ),
+            Self::TooLarge { .. } => {
+                "ask its author for a smaller build: stripped, without debug information".to_owned()
+            }
+            Self::NotCompiled { .. } => {
+                "give the manager more memory if that ran out, else report it to the plugin's author"
+                    .to_owned()
+            }
+            Self::AnotherGroup { .. } => {
+                "restart the manager if the other group is meant; jobs and instances of this one end first"
+                    .to_owned()
+            }
+            Self::Call { call: "open", .. } => {
+                "mend what the problem says; the file is tried again by itself".to_owned()
             }
             Self::Call { call: "init", .. } => {
                 "correct this runner's plugin_config, as the problem says".to_owned()
@@ -102,6 +137,14 @@ impl Cause {
             Self::Call { .. } => "report it to the plugin's author".to_owned(),
             Self::Store(_) => "let the manager's user write its state directory".to_owned(),
         }
+    }
+
+    /// What failed may go well a little later, with nothing changed here.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreadable(_) | Self::NotCompiled { .. } | Self::Call { .. } | Self::Store(_)
+        )
     }
 
     /// The tool's own words, for whoever wants them.
@@ -113,6 +156,10 @@ impl Cause {
             _ => None,
         }
     }
+}
+
+fn digits(found: Option<Digest>) -> String {
+    found.map_or_else(|| "…".to_owned(), |digest| digest.hex())
 }
 
 /// Why one plugin was not loaded.
@@ -147,12 +194,23 @@ impl fmt::Display for LoadReport {
 }
 
 impl LoadReport {
+    /// Filled in on the way: what fails, fails with a cause.
+    pub fn begun(plugin: String) -> Self {
+        Self {
+            plugin,
+            file: None,
+            digest: None,
+            cause: Cause::NotWasm,
+        }
+    }
+
     /// The same for a log, where an entry is one line.
     pub fn in_one_line(&self) -> String {
         let text = self.to_string();
         text.replace("\n  next: ", "; next: ")
             .replacen("\n  ", ": ", 1)
             .replace("\n  detail: ", "; detail: ")
+            .replace("\n    ", "; ")
     }
 }
 
@@ -206,98 +264,5 @@ impl fmt::Display for Places<'_> {
     }
 }
 
-struct Names<'a>(&'a [String]);
-
-impl fmt::Display for Names<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join(", "))
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn report(cause: Cause) -> String {
-        LoadReport {
-            plugin: "hetzner".into(),
-            file: Some("plugins/hetzner.wasm".into()),
-            digest: Some(Digest::of(b"")),
-            cause,
-        }
-        .to_string()
-    }
-
-    #[test]
-    fn a_report_says_what_why_and_what_next() {
-        insta::assert_snapshot!(report(Cause::Version {
-            needed: "fleetling:provider@0.3.0".into(),
-            provided: "0.1".into(),
-        }), @r"
-        plugin `hetzner` (plugins/hetzner.wasm, sha256 e3b0c44298fc…) was not loaded
-          it needs fleetling:provider@0.3.0; this manager provides 0.1
-          next: install a manager that provides it, or the plugin release built for this one
-        ");
-        insta::assert_snapshot!(report(Cause::Imports {
-            names: vec!["acme:gpu/dial".into()],
-            detail: "component imports instance `acme:gpu/dial`".into(),
-        }), @r"
-        plugin `hetzner` (plugins/hetzner.wasm, sha256 e3b0c44298fc…) was not loaded
-          it imports acme:gpu/dial, which this manager does not provide
-          next: ask its author for a build that imports only wasi 0.2 and fleetling:provider
-          detail: component imports instance `acme:gpu/dial`
-        ");
-        insta::assert_snapshot!(report(Cause::NotTrusted { trusted: "ab".repeat(32) }), @r#"
-        plugin `hetzner` (plugins/hetzner.wasm, sha256 e3b0c44298fc…) was not loaded
-          its digest is not the one trusted before (abababababab)
-          next: if the new file is meant, write `sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"` under [hetzner] in plugins.toml and start again, else put the trusted one back; `reload = "any"` there trusts every one
-        "#);
-    }
-
-    #[test]
-    fn a_missing_plugin_is_reported_with_every_place_and_what_nearly_fits() {
-        let nothing = NotFound {
-            looked_in: vec!["/etc/fleetling/plugins".into(), "/usr/bin".into()],
-            native: None,
-            unfit: Vec::new(),
-            other_case: None,
-            remote: None,
-        };
-        let missing = |missing: &NotFound| LoadReport {
-            plugin: "aws".into(),
-            file: None,
-            digest: None,
-            cause: Cause::Missing(Box::new(missing.clone())),
-        };
-        insta::assert_snapshot!(missing(&nothing), @r"
-        plugin `aws` was not loaded
-          it was found in none of: /etc/fleetling/plugins, /usr/bin
-          next: put `fleeting-plugin-aws.wasm` or `aws.wasm` into one of these, or install it from its publisher's registry with `fleetling plugin install REGISTRY/GROUP/aws` and write that as `plugin`
-        ");
-        insta::assert_snapshot!(missing(&NotFound {
-            native: Some("/usr/bin/fleeting-plugin-aws".into()),
-            ..nothing.clone()
-        }), @r"
-        plugin `aws` was not loaded
-          it was found in none of: /etc/fleetling/plugins, /usr/bin
-          next: /usr/bin/fleeting-plugin-aws is a native plugin and cannot run here: a `.wasm` is needed; put `fleeting-plugin-aws.wasm` into one of these
-        ");
-        insta::assert_snapshot!(missing(&NotFound {
-            unfit: vec!["1.4.0".into(), "1.5.1".into()],
-            remote: Some("registry.example.com/team/aws:2".into()),
-            ..nothing.clone()
-        }), @r"
-        plugin `aws` was not loaded
-          it was found in none of: /etc/fleetling/plugins, /usr/bin; installed, and not asked for: 1.4.0, 1.5.1
-          next: `fleetling plugin install registry.example.com/team/aws:2`, or put `fleeting-plugin-aws.wasm` or `aws.wasm` into one of these
-        ");
-        insta::assert_snapshot!(missing(&NotFound {
-            other_case: Some("/etc/fleetling/plugins/AWS.wasm".into()),
-            ..nothing
-        }), @r"
-        plugin `aws` was not loaded
-          it was found in none of: /etc/fleetling/plugins, /usr/bin
-          next: /etc/fleetling/plugins/AWS.wasm differs from its name in case: write `plugin` and the file's name alike
-        ");
-    }
-}
+mod tests;

@@ -1,27 +1,22 @@
-//! Grants as they change while plugins run: `plugins.toml` is read anew, and each group's tenant follows.
+//! Grants as they are written: `plugins.toml` is read anew while plugins run, and each group's keeper follows.
 //!
 //! ```text
-//! plugins.toml ─ parse ─► published (a broken edit is told and the old grants stay)
-//! per group: grants changed ─► pinned ─► new reach and secrets ┐
-//!            granted file changed ─────────────────────────────┴► `granted` counts one up
+//! plugins.toml ─ parse ─► published (a broken edit is told and the old grants stay) ─► every `Keeper`
 //! ```
-//! Invariant: a digest is pinned before it is given anything, and one that may not have the grants has none.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{error, info};
 
-use super::actor::Recipe;
-use super::egress::Policy;
 use super::grants::{Grants, GrantsFile, built_in};
-use super::pin::Pins;
-use super::report::{Cause, Digest};
-use super::secrets::{Fingerprint, Secrets};
+use super::report::Digest;
+use super::secrets::Secrets;
 
 /// What a plugin is before the operator's table: its name, its file, and whether the installation vouches for it.
+#[derive(Clone, Debug)]
 pub struct Standing {
     pub plugin: String,
     pub file: PathBuf,
@@ -34,116 +29,12 @@ impl Standing {
         let ours = built_in(&self.plugin).filter(|_| self.is_shipped);
         let written = file.plugins.get(&self.plugin);
         let ours = ours.unwrap_or_default();
-        match written {
+        let mut grants = match written {
             Some(written) => ours.extended_by(written),
             None => ours,
-        }
-    }
-}
-
-/// Applies changed grants to one group and counts changes; ends when nobody watches any more.
-pub struct Watcher {
-    pub standing: Standing,
-    pub pins: Pins,
-    /// What the table said when it was last looked at.
-    pub current: Grants,
-    pub grants: watch::Receiver<Arc<GrantsFile>>,
-    pub recipe: Arc<Recipe>,
-    pub config: serde_json::Value,
-    pub granted: watch::Sender<u64>,
-    pub interval: Duration,
-}
-
-impl Watcher {
-    pub async fn run(mut self) {
-        let tenant = self.recipe.tenant.clone();
-        let look = |before: Fingerprint| {
-            let secrets = tenant.secrets();
-            tokio::task::spawn_blocking(move || secrets.fingerprint(&before))
         };
-        let mut files = look(Fingerprint::default()).await.unwrap_or_default();
-        // What changed since the plugin was loaded is in this look, and no later one will tell of it.
-        self.reread().await;
-        let mut ticks = tokio::time::interval(self.interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                _ = self.granted.closed() => return,
-            }
-            let mut is_changed = false;
-            let now = self.standing.grants(&self.grants.borrow_and_update());
-            if now != self.current {
-                self.current = now.clone();
-                self.apply(now).await;
-                is_changed = true;
-            }
-            let Ok(seen) = look(files.clone()).await else {
-                return;
-            };
-            if seen != files {
-                info!(plugin = %self.standing.plugin, "granted file changed");
-                self.reread().await;
-                is_changed = true;
-            }
-            files = seen;
-            if is_changed {
-                self.granted.send_modify(|count| *count += 1);
-            }
-        }
-    }
-
-    /// The files that `tls` names, under the grants that are in force.
-    async fn reread(&self) {
-        let egress = self.recipe.tenant.egress.clone();
-        let read = tokio::task::spawn_blocking(move || egress.reread()).await;
-        if let Err(problem) = read {
-            error!(plugin = %self.standing.plugin, %problem, "granted files were not read anew");
-        }
-    }
-
-    /// The digest that runs is pinned before it is given anything; one that may not have it is given nothing.
-    async fn apply(&self, grants: Grants) {
-        let Standing {
-            plugin,
-            file,
-            digest,
-            is_shipped,
-        } = &self.standing;
-        let (pins, name, wanted) = (self.pins.clone(), plugin.clone(), grants.clone());
-        let (digest, is_shipped) = (*digest, *is_shipped);
-        let pin = move || {
-            pins.check(&name, digest, &wanted, is_shipped)?;
-            pins.trust(&name, digest, &wanted)
-        };
-        let pinned = tokio::task::spawn_blocking(pin).await;
-        let pinned = pinned.unwrap_or_else(|problem| Err(Cause::Store(problem.to_string())));
-        let grants = match pinned {
-            Ok(()) => {
-                info!(%plugin, "plugin grants changed");
-                grants
-            }
-            Err(cause) => {
-                let (cause, next) = (&cause, cause.next(plugin, Some(digest)));
-                error!(
-                    %plugin, file = %file.display(), %digest,
-                    "plugin is granted nothing while it runs: {cause}; next: {next}"
-                );
-                Grants::default()
-            }
-        };
-        let tenant = &self.recipe.tenant;
-        let secrets = Arc::new(secrets_of(&grants, &self.config));
-        let (egress, config) = (tenant.egress.clone(), self.config.clone());
-        let adopted =
-            tokio::task::spawn_blocking(move || egress.adopt(Policy::read(&grants, &config))).await;
-        if let Err(problem) = adopted {
-            error!(%plugin, %problem, "plugin grants were not applied");
-        }
-        *tenant
-            .secrets
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = secrets;
+        grants.require_pins = file.require_pins;
+        grants
     }
 }
 

@@ -4,6 +4,7 @@
 //! <state directory>/            0700; what others can write is refused
 //!   lock                        held while a manager runs: two never share a directory
 //!   key                         0600, unless systemd hands the key over
+//!   audit.log                   what plugins were given, and made: see [`audit`]
 //!   journal/                    what happened, in order: a form of its own, see [`journal`]
 //!   <kind>/                     0700
 //!     <name>                    plain: the bytes; sealed: "FLS1", nonce, ciphertext and tag
@@ -13,6 +14,7 @@
 //! A record is replaced by rename, after its new bytes are on disk: whenever the machine stops, a reader finds the old
 //! record or the new one, whole. A record that cannot be read is an error that names its file; it is left where it is.
 
+pub mod audit;
 mod directory;
 pub mod journal;
 pub mod owner;

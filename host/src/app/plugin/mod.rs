@@ -2,10 +2,10 @@
 
 mod install;
 mod list;
+mod new;
 mod push;
 mod registry;
 mod verify;
-mod new;
 
 use std::path::{Path, PathBuf};
 

@@ -265,6 +265,12 @@ impl LimitsWritten {
         }
         defaults
     }
+
+    /// Those that were written, as [`Limits::shown`] shows them.
+    pub fn shown(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let written = self.0.iter();
+        written.map(|(limit, number)| (limit.key(), limit.shown(*number)))
+    }
 }
 
 impl Limits {

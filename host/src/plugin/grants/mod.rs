@@ -18,6 +18,7 @@ mod written;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 pub use entry::{Entry, EntryProblem, Name, Target};
@@ -77,6 +78,8 @@ pub struct Grants {
     pub reload: Option<Reload>,
     /// In lower-case hexadecimal.
     pub sha256: Option<String>,
+    /// Only a digest that is named here, or that came with the installation, is loaded: the file's own rule, for all.
+    pub require_pins: bool,
     pub builtin: Option<bool>,
 }
 
@@ -185,6 +188,12 @@ impl Template {
             is_label.then(|| value.to_owned())
         })?;
         Entry::parse(&text).ok()
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

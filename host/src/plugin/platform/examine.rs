@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Grants, LoadRequest, Platform, Standing, describe, unwritten};
-use crate::fleet::group::ProviderSettings;
+use super::{Grants, Platform, Standing, describe};
 use crate::plugin::bindings::Description;
 use crate::plugin::outline::Outline;
 use crate::plugin::report::{Cause, Digest, LoadReport};
@@ -21,7 +20,7 @@ pub struct Examined {
 impl Platform {
     /// Nothing is granted to it, and nothing kept of it.
     pub async fn examine(&self, plugin: &str, file: PathBuf) -> Result<Examined, LoadReport> {
-        let mut report = unwritten(plugin.to_owned());
+        let mut report = LoadReport::begun(plugin.to_owned());
         report.file = Some(file.clone());
         let examined = self.try_examine(plugin, file, &mut report).await;
         examined.map_err(|cause| LoadReport { cause, ..report })
@@ -45,13 +44,7 @@ impl Platform {
         };
         let program = self.compile(bytes).await?;
         let outline = self.engine.outline(&program);
-        let request = LoadRequest {
-            reference: plugin,
-            config: &serde_json::Value::Null,
-            settings: ProviderSettings::default(),
-            group_key: plugin,
-        };
-        let recipe = self.recipe(&standing, &Grants::default(), program, &request);
+        let recipe = self.ungranted(&standing, program);
         let describing = async move { describe(&recipe).await };
         Ok(Examined {
             description: self.guarded("describe", describing).await?,

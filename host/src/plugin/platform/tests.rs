@@ -1,6 +1,7 @@
 //! The host against plugins that misbehave, each a component of its own, through the platform as `app` uses it.
 
 mod granted;
+mod replaced;
 
 use std::time::Instant;
 
@@ -41,7 +42,7 @@ fn settings() -> ProviderSettings {
 
 struct House {
     dir: TempDir,
-    platform: Platform,
+    platform: Arc<Platform>,
 }
 
 impl House {
@@ -68,13 +69,13 @@ impl House {
         Self { dir, platform }
     }
 
-    async fn load_as(&self, name: &str, bytes: &[u8]) -> Result<Arc<Actor>, LoadReport> {
+    async fn load_as(&self, name: &str, bytes: &[u8]) -> Result<Arc<Provider>, LoadReport> {
         let file = self.dir.path().join(format!("{name}.wasm"));
         std::fs::write(file, bytes).expect("it is writable");
         self.load(name).await
     }
 
-    async fn load(&self, name: &str) -> Result<Arc<Actor>, LoadReport> {
+    async fn load(&self, name: &str) -> Result<Arc<Provider>, LoadReport> {
         let request = LoadRequest {
             reference: name,
             config: &json!({ "name": "group" }),

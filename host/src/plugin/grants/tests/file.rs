@@ -146,6 +146,7 @@ fn all_keys_are_read() {
         log_requests: Some(true),
         reload: Some(Reload::Any),
         sha256: Some(digest),
+        require_pins: false,
         builtin: Some(false),
     };
     assert_eq!(file.plugins["p"], expected);

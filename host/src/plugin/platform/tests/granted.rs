@@ -98,10 +98,12 @@ async fn a_plugin_granted_while_it_runs_is_pinned_before_it_is_given_anything() 
     };
     assert_eq!(report.cause, refused);
 
-    // The operator names the other digest: the one that runs has nothing any more, and what the report says helps.
+    // The operator names the other digest: it takes over, with the grants that are meant for it.
     granting(&format!("sha256 = \"{}\"\n", Digest::of(&second).hex()));
-    until("withdrawn", || async { actor.update().await.is_err() }).await;
-    let actor = house.load("p").await.expect("it is the one named");
+    until("taken over", || async {
+        actor.digest() == Digest::of(&second)
+    })
+    .await;
     assert_eq!(actor.update().await, Ok(Default::default()));
     let mut grants = house.platform.grants.clone();
     grants.mark_unchanged();
@@ -109,6 +111,29 @@ async fn a_plugin_granted_while_it_runs_is_pinned_before_it_is_given_anything() 
     let changed = tokio::time::timeout(Duration::from_secs(10), grants.changed());
     changed.await.expect("in time").expect("it is watched");
     drop(house.load("p").await.expect("it stays trusted"));
+}
+
+#[tokio::test]
+async fn what_runs_is_granted_nothing_once_another_digest_is_named() {
+    let house = House::new();
+    let (token, table) = (
+        house.dir.path().join("token"),
+        house.dir.path().join("plugins.toml"),
+    );
+    put(&token, "t0ken");
+    let bytes = provider(&[("update", READS_TOKEN)]);
+    let granted = format!("[p]\nsecret.token = {{ file = {token:?} }}\n");
+    put(&table, &granted);
+    let mut grants = house.platform.grants.clone();
+    let changed = tokio::time::timeout(Duration::from_secs(10), grants.changed());
+    changed.await.expect("in time").expect("it is watched");
+    let actor = house.load_as("p", &bytes).await.expect("it loads");
+    assert_eq!(actor.update().await, Ok(Default::default()));
+    put(
+        &table,
+        format!("{granted}sha256 = \"{}\"\n", "ab".repeat(32)),
+    );
+    until("withdrawn", || async { actor.update().await.is_err() }).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,102 @@
+//! One group's provider as the manager calls it, whichever file runs at the moment.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::actor::Actor;
+use super::report::Digest;
+use crate::fleet::group::{
+    CallFailure, Connection, Group, IncreaseOutcome, IncreaseRequest, InstanceGroup, InstanceRef,
+    Removal, Snapshot,
+};
+
+/// Dropping it ends its keeper, and its instances after the calls that are under way.
+pub struct Provider {
+    plugin: String,
+    /// Replaced by the group's keeper; a call that began on one ends on it.
+    current: watch::Receiver<Current>,
+    granted: watch::Receiver<u64>,
+    /// The group's ID as it was told: another file must tell the same.
+    opened: watch::Sender<Option<String>>,
+}
+
+/// The file that runs.
+#[derive(Clone)]
+pub struct Current {
+    pub actor: Arc<Actor>,
+    pub digest: Digest,
+}
+
+impl Provider {
+    pub(super) fn new(
+        plugin: String,
+        current: watch::Receiver<Current>,
+        granted: watch::Receiver<u64>,
+        opened: watch::Sender<Option<String>>,
+    ) -> Self {
+        Self {
+            plugin,
+            current,
+            granted,
+            opened,
+        }
+    }
+
+    /// The operator's name of the plugin.
+    pub fn plugin(&self) -> &str {
+        &self.plugin
+    }
+
+    /// Of the file that runs now.
+    pub fn digest(&self) -> Digest {
+        self.current.borrow().digest
+    }
+
+    /// Requests by host, for status and metrics; a file that takes over counts anew.
+    pub fn requests(&self) -> Vec<(String, super::egress::HostCount)> {
+        self.now().requests()
+    }
+
+    fn now(&self) -> Arc<Actor> {
+        self.current.borrow().actor.clone()
+    }
+}
+
+#[async_trait]
+impl InstanceGroup for Provider {
+    async fn open(&self) -> Result<Group, CallFailure> {
+        let opened = self.now().open().await?;
+        self.opened.send_replace(Some(opened.id.clone()));
+        Ok(opened)
+    }
+
+    async fn update(&self) -> Result<Snapshot, CallFailure> {
+        self.now().update().await
+    }
+
+    async fn increase(&self, request: IncreaseRequest) -> Result<IncreaseOutcome, CallFailure> {
+        self.now().increase(request).await
+    }
+
+    async fn decrease(&self, instances: Vec<InstanceRef>) -> Result<Vec<Removal>, CallFailure> {
+        self.now().decrease(instances).await
+    }
+
+    async fn connect_info(&self, of: InstanceRef) -> Result<Connection, CallFailure> {
+        self.now().connect_info(of).await
+    }
+
+    async fn heartbeat(&self, of: InstanceRef) -> Result<(), CallFailure> {
+        self.now().heartbeat(of).await
+    }
+
+    async fn shutdown(&self, for_good: bool) -> Result<(), CallFailure> {
+        self.now().shutdown(for_good).await
+    }
+
+    fn granted(&self) -> watch::Receiver<u64> {
+        self.granted.clone()
+    }
+}
