@@ -207,7 +207,10 @@ impl Platform {
             .guarded("init", async move { build_first(&building, &config).await })
             .await?;
         self.pins.trust(&plugin, digest, &grants)?;
-        for hazard in grants.hazards() {
+        // What ships with the plugin nobody has to be reminded of.
+        let ours = built_in(&plugin).filter(|_| standing.is_shipped);
+        let ours = ours.map_or_else(Vec::new, |ours| ours.hazards());
+        for hazard in grants.hazards().into_iter().filter(|h| !ours.contains(h)) {
             warn!(%plugin, hazard, "plugin granted more than named hosts");
         }
         let version = &description.version;

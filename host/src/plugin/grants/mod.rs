@@ -6,6 +6,7 @@
 //! ```
 //! Nothing a plugin says about itself is an input here.
 
+mod built_in;
 mod entry;
 mod written;
 
@@ -16,10 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
+pub use built_in::{built_in, has_built_in};
 pub use entry::{Entry, EntryProblem, Name, Target};
 pub use written::{GrantsFile, GrantsProblem, GrantsProblems};
 
-use entry::{Pattern, Port, Scheme};
+use entry::Scheme;
 
 use super::address::{self, AddressRules, Purpose};
 
@@ -30,6 +32,12 @@ pub enum SecretSource {
     /// The path that the operator wrote under this key of `plugin_config`, else the default.
     ConfigKey {
         key: String,
+        default: Option<PathBuf>,
+    },
+    /// The same, with a path between the two that the manager's own environment may hold.
+    Variable {
+        key: Option<String>,
+        variable: String,
         default: Option<PathBuf>,
     },
 }
@@ -343,59 +351,6 @@ impl fmt::Display for Denial {
             ),
         }
     }
-}
-
-/// What ships with built-in grants; effective only for a digest that `shipped.toml` lists under the same name.
-pub fn built_in(plugin: &str) -> Option<Grants> {
-    if plugin != "aws" {
-        return None;
-    }
-    // The region mostly stands in the AWS profile and not in `plugin_config`, so a template could not be filled.
-    let http = ["autoscaling", "ec2", "ec2-instance-connect"]
-        .into_iter()
-        .flat_map(|service| {
-            ["amazonaws.com", "amazonaws.com.cn"].map(|domain| {
-                let labels = std::iter::once(Some(service)).chain([None]);
-                let entry = Entry {
-                    scheme: Scheme::Https,
-                    host: Pattern::Labels(
-                        labels
-                            .chain(domain.split('.').map(Some))
-                            .map(|label| label.map(str::to_owned))
-                            .collect(),
-                    ),
-                    port: Port::Number(443),
-                };
-                Template(entry.to_string())
-            })
-        })
-        .collect();
-    let secret = |key: &str, default: &str| SecretSource::ConfigKey {
-        key: key.to_owned(),
-        default: Some(PathBuf::from(default)),
-    };
-    Some(Grants {
-        http,
-        env: ["AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"]
-            .map(str::to_owned)
-            .to_vec(),
-        secrets: BTreeMap::from([
-            (
-                "aws_config".to_owned(),
-                secret("config_file", "~/.aws/config"),
-            ),
-            (
-                "aws_credentials".to_owned(),
-                secret("credentials_file", "~/.aws/credentials"),
-            ),
-        ]),
-        ..Grants::default()
-    })
-}
-
-/// Which plugins have built-in grants, for messages that say why one has none.
-pub fn has_built_in(plugin: &str) -> bool {
-    built_in(plugin).is_some()
 }
 
 /// Names in a table, for nearest-key hints.
