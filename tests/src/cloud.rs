@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! moto_cloud.py ──stdout: launched, ended, key, request──► reader task ──► journal, and `Happening`s for the instances
-//!               ◄──stdin: booted, terminate, desire, group── Cloud::ask, answered on stdout
+//!               ◄──stdin: booted, terminate, desire, group, allow, … ── Cloud::ask, answered on stdout
 //! ```
 
 use std::collections::HashMap;
@@ -141,6 +141,30 @@ impl Cloud {
         Ok((cloud, receiver))
     }
 
+    /// On this machine's own address and without instances to follow it, for who asks the API alone.
+    pub async fn alone(dir: &Path) -> Result<Self> {
+        let (address, range) = (Ipv4Addr::LOCALHOST, "10.99.0.0/24");
+        let started = Self::start(address, range, dir, Journal::default()).await?;
+        let (cloud, mut happenings) = started;
+        tokio::spawn(async move { while happenings.recv().await.is_some() {} });
+        Ok(cloud)
+    }
+
+    /// From now on the manager's user may do these actions, on every resource.
+    pub async fn allow(&self, actions: &[String]) -> Result<()> {
+        self.ask(json!({"allow": actions})).await.map(drop)
+    }
+
+    /// The API shows an instance as something that it is not, such as `{"lifecycle": "spot"}`.
+    pub async fn pretend(&self, id: &str, what: Value) -> Result<()> {
+        self.ask(json!({"pretend": what, "of": id})).await.map(drop)
+    }
+
+    /// The group wants so many more instances, and nobody makes them.
+    pub async fn lack(&self, count: u32) -> Result<()> {
+        self.ask(json!({"lack": count})).await.map(drop)
+    }
+
     /// Ends an instance from outside, as a person or another program would (EC2 TerminateInstances).
     pub async fn terminate(&self, id: &str) -> Result<()> {
         self.ask(json!({"terminate": id})).await.map(drop)
@@ -158,7 +182,7 @@ impl Cloud {
     }
 
     /// The instance's boot is over: the cloud calls it running.
-    pub(crate) async fn booted(&self, id: &str) -> Result<()> {
+    pub async fn booted(&self, id: &str) -> Result<()> {
         self.ask(json!({"booted": id})).await.map(drop)
     }
 

@@ -10,6 +10,7 @@ An instance stays `pending` until the lab says it has booted: moto itself would 
 import io
 import json
 import os
+import pathlib
 import sys
 import threading
 import time
@@ -23,6 +24,7 @@ for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
 import boto3
 from botocore.config import Config
 from moto import settings
+from moto.autoscaling.models import autoscaling_backends
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto.core.exceptions import JsonRESTError
@@ -122,21 +124,21 @@ administrator = {}
 ready = threading.Event()
 
 
-def user(iam, name, actions):
-    iam.create_user(UserName=name)
+def allow(iam, name, actions):
     # moto denies statements scoped to an ARN for these actions.
     document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
     iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=json.dumps(document))
+
+
+def user(iam, name, actions):
+    iam.create_user(UserName=name)
+    allow(iam, name, actions)
     return iam.create_access_key(UserName=name)["AccessKey"]
 
 
-RUNNER_ACTIONS = [
-    "autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeAutoScalingInstances",
-    "autoscaling:DescribeScalingActivities", "autoscaling:SetDesiredCapacity",
-    "autoscaling:TerminateInstanceInAutoScalingGroup", "autoscaling:SetInstanceProtection",
-    "ec2:DescribeInstances", "ec2:DescribeInstanceStatus", "ec2:GetPasswordData",
-    "ec2-instance-connect:SendSSHPublicKey", "sts:GetCallerIdentity",
-]
+# What the AWS plugin's own policy allows, and nothing else: whatever the manager does in a story, that policy suffices.
+POLICY = pathlib.Path(__file__).parents[2] / "plugins/aws/iam-policy.json"
+RUNNER_ACTIONS = [action for statement in json.loads(POLICY.read_text())["Statement"] for action in statement["Action"]]
 
 
 def main():
@@ -171,7 +173,7 @@ def main():
     ActionAuthenticatorMixin.request_count = 0
     ready.set()
     keys = {"aws_access_key_id": administrator["AccessKeyId"], "aws_secret_access_key": administrator["SecretAccessKey"]}
-    ec2, scaling = client("ec2", **keys), client("autoscaling", **keys)
+    ec2, scaling, iam = client("ec2", **keys), client("autoscaling", **keys), client("iam", **keys)
     tell("ready", endpoint=endpoint, region=REGION, access_key=runner["AccessKeyId"],
          secret_key=runner["SecretAccessKey"])
 
@@ -187,6 +189,14 @@ def main():
                 ec2.terminate_instances(InstanceIds=[asked["terminate"]])
             elif "desire" in asked:
                 scaling.set_desired_capacity(AutoScalingGroupName=group, DesiredCapacity=asked["desire"])
+            elif "allow" in asked:
+                allow(iam, "runner", asked["allow"])
+            elif "pretend" in asked:
+                for name, value in asked["pretend"].items():
+                    setattr(seen[asked["of"]], name, value)
+            elif "lack" in asked:
+                # A place that stays empty; moto fills every one at once, and knows no failed launch.
+                autoscaling_backends[DEFAULT_ACCOUNT_ID][REGION].autoscaling_groups[group].desired_capacity += asked["lack"]
             elif "group" in asked:
                 described = scaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"][0]
                 answer = {"desired": described["DesiredCapacity"],

@@ -119,6 +119,8 @@ pub struct Survey {
     pub generations: Vec<(InstanceId, String)>,
     /// Instances whose end the cloud announces for the first time.
     pub interrupted: Vec<(InstanceId, InterruptionKind)>,
+    /// Instances that will never run, with what the cloud says of it; each once.
+    pub failed: Vec<(InstanceId, Problem)>,
     /// Absent twice or more, although a connection to them is up.
     pub unlisted: Vec<InstanceId>,
 }
@@ -418,6 +420,7 @@ impl<P: Preparation> Provisioner<P> {
             generation,
             generations: change.generations,
             interrupted: change.interrupted,
+            failed: change.failed,
             unlisted: change.unlisted,
         })))
     }

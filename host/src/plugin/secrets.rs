@@ -31,15 +31,38 @@ pub struct Secrets {
 impl Secrets {
     /// `home` stands for `~` in a path, the operator's or a default.
     pub fn new(grants: &Grants, config: &serde_json::Value, home: Option<&Path>) -> Self {
-        let file = |source: &SecretSource| match source {
-            SecretSource::File(file) => Some(expand(file, home)),
-            SecretSource::ConfigKey { key, default } => config
-                .get(key)
-                .and_then(|value| value.as_str())
-                .filter(|written| !written.is_empty())
-                .map(PathBuf::from)
-                .or_else(|| default.clone())
-                .map(|file| expand(&file, home)),
+        Self::within(grants, config, home, |variable| {
+            std::env::var_os(variable).map(PathBuf::from)
+        })
+    }
+
+    fn within(
+        grants: &Grants,
+        config: &serde_json::Value,
+        home: Option<&Path>,
+        variable: impl Fn(&str) -> Option<PathBuf>,
+    ) -> Self {
+        let written = |key: &str| {
+            let written = config.get(key)?.as_str()?;
+            (!written.is_empty()).then(|| PathBuf::from(written))
+        };
+        let file = |source: &SecretSource| {
+            let file = match source {
+                SecretSource::File(file) => Some(file.clone()),
+                SecretSource::ConfigKey { key, default } => {
+                    written(key).or_else(|| default.clone())
+                }
+                SecretSource::Variable {
+                    key,
+                    variable: name,
+                    default,
+                } => key
+                    .as_deref()
+                    .and_then(written)
+                    .or_else(|| variable(name).filter(|path| !path.as_os_str().is_empty()))
+                    .or_else(|| default.clone()),
+            };
+            file.map(|file| expand(&file, home))
         };
         Self {
             files: grants
@@ -58,7 +81,7 @@ impl Secrets {
         };
         let Some(file) = file else {
             return Err(SecretProblem::Unreadable(format!(
-                "the secret `{name}` is granted by a plugin_config key that is not set"
+                "the secret `{name}` is granted by a plugin_config key or a variable that is not set"
             )));
         };
         read_regular(file)
@@ -169,6 +192,28 @@ mod tests {
         std::fs::create_dir(dir.path().join(".aws")).expect("it is writable");
         std::fs::write(dir.path().join(".aws/config"), "by default").expect("it is writable");
         assert_eq!(secrets.read("aws_config"), Ok("by default".into()));
+    }
+
+    #[test]
+    fn the_configuration_then_the_environment_then_the_default_say_where() {
+        let grants = built_in("aws").expect("aws ships");
+        let file = |config: serde_json::Value, variable: Option<&str>| {
+            let variable = |name: &str| {
+                let is_it = name == "AWS_WEB_IDENTITY_TOKEN_FILE";
+                variable.filter(|_| is_it).map(PathBuf::from)
+            };
+            let secrets = Secrets::within(&grants, &config, None, variable);
+            secrets.files["aws_web_identity_token"].clone()
+        };
+        let written = json!({ "web_identity_token_file": "/written" });
+        assert_eq!(file(written, Some("/environment")), Some("/written".into()));
+        assert_eq!(
+            file(json!({}), Some("/environment")),
+            Some("/environment".into())
+        );
+        let default = "/var/run/secrets/eks.amazonaws.com/serviceaccount/token";
+        assert_eq!(file(json!({}), Some("")), Some(default.into()));
+        assert_eq!(file(json!({}), None), Some(default.into()));
     }
 
     #[test]

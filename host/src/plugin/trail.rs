@@ -117,7 +117,10 @@ fn lines(grants: &Grants) -> Vec<String> {
     lines.extend(grants.env.iter().map(|name| format!("env {name}")));
     lines.extend(grants.secrets.iter().map(|(name, source)| match source {
         SecretSource::File(file) => format!("secret {name} from {}", file.display()),
-        SecretSource::ConfigKey { key, .. } => format!("secret {name} by plugin_config's {key}"),
+        SecretSource::ConfigKey { key, .. } | SecretSource::Variable { key: Some(key), .. } => {
+            format!("secret {name} by plugin_config's {key}")
+        }
+        SecretSource::Variable { variable, .. } => format!("secret {name} by {variable}"),
     }));
     lines.extend(grants.hazards().into_iter().map(str::to_owned));
     match grants.private_addresses {

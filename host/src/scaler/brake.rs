@@ -95,6 +95,19 @@ impl Brake {
         }
     }
 
+    /// More was agreed to. A shortage lasts until something of it comes: some clouds agree first and fail later.
+    pub fn accepted(&mut self) {
+        self.until = None;
+        self.refusing = None;
+        self.last = None;
+        self.other.succeeded();
+    }
+
+    /// What was asked for came.
+    pub fn arrived(&mut self) {
+        self.shortage.succeeded();
+    }
+
     /// Answers the problem that this ends.
     pub fn succeeded(&mut self) -> Option<String> {
         self.until = None;
@@ -160,6 +173,23 @@ mod tests {
             assert_eq!(brake.until(), Some(now + wait * SECOND));
         }
         assert_eq!(brake.refusing(), None);
+    }
+
+    #[test]
+    fn a_shortage_lasts_until_something_comes() {
+        let (mut brake, now) = (Brake::new(HOUR), Instant::now());
+        let wait = |brake: &mut Brake| {
+            brake.refused(&problem(ProblemKind::OutOfCapacity, None), now);
+            brake.until().map(|until| until - now)
+        };
+        assert_eq!(wait(&mut brake), Some(10 * SECOND));
+        brake.accepted();
+        assert!(!brake.holds(now));
+        assert_eq!(brake.problem(), None);
+        assert_eq!(wait(&mut brake), Some(20 * SECOND));
+        brake.accepted();
+        brake.arrived();
+        assert_eq!(wait(&mut brake), Some(10 * SECOND));
     }
 
     #[test]

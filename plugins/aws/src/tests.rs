@@ -2,6 +2,7 @@
 
 mod groups;
 mod machines;
+mod policy;
 pub(crate) mod stand_in;
 
 use std::rc::Rc;

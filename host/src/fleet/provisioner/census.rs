@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::fleet::group::{
-    CallFailure, InstanceId, InstanceRef, InstanceState, InterruptionKind, Listed, Removal,
+    CallFailure, InstanceId, InstanceRef, InstanceState, InterruptionKind, Listed, Problem, Removal,
 };
 use crate::fleet::instance::state_name;
 
@@ -138,6 +138,8 @@ pub(super) struct Change<M> {
     pub(super) appeared: Vec<(InstanceId, InstanceState)>,
     pub(super) generations: Vec<(InstanceId, String)>,
     pub(super) interrupted: Vec<(InstanceId, InterruptionKind)>,
+    /// Instances that will never run, with what the cloud says of it; each once.
+    pub(super) failed: Vec<(InstanceId, Problem)>,
     /// Absent as often as would make them lost, while a connection to them is up.
     pub(super) unlisted: Vec<InstanceId>,
     pub(super) ended: Vec<(Arc<M>, String)>,
@@ -197,6 +199,7 @@ impl<M> Census<M> {
             appeared: Vec::new(),
             generations: Vec::new(),
             interrupted: Vec::new(),
+            failed: Vec::new(),
             unlisted: Vec::new(),
             ended: Vec::new(),
         };
@@ -207,6 +210,7 @@ impl<M> Census<M> {
                 None if one.state == InstanceState::Deleted => {}
                 None => {
                     change.appeared.push((one.id.clone(), one.state));
+                    change.note_failure(&one);
                     let mut seen = Seen::new(&one, number);
                     change.note_generation(&one, &mut seen);
                     change.note_interruption(&one, &mut seen);
@@ -226,6 +230,7 @@ impl<M> Census<M> {
                     });
                     if seen.state != one.state {
                         seen.state = one.state;
+                        change.note_failure(&one);
                         change.note(&one, seen);
                     }
                 }
@@ -397,6 +402,14 @@ impl<M> Change<M> {
         {
             self.interrupted
                 .push((listed.id.clone(), interruption.kind));
+        }
+    }
+
+    fn note_failure(&mut self, listed: &Listed) {
+        if listed.state == InstanceState::Failed
+            && let Some(problem) = &listed.reason
+        {
+            self.failed.push((listed.id.clone(), problem.clone()));
         }
     }
 

@@ -6,6 +6,7 @@
 //! ```
 //! Nothing a plugin says about itself is an input here.
 
+mod built_in;
 mod entry;
 mod limits;
 mod proxy;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use built_in::{built_in, has_built_in};
 pub use entry::{Entry, EntryProblem, Name, Target};
 pub use limits::{Limit, Limits, LimitsWritten};
 pub use proxy::{Proxy, ProxyProblem, ProxyUrl};
@@ -29,7 +31,7 @@ pub use reading::GrantsProblem;
 pub use tls::{CertificateDigest, ClientCertificate, Tls, TlsHost};
 pub use written::{GrantsFile, GrantsProblems};
 
-use entry::{Pattern, Port, Scheme};
+use entry::Scheme;
 
 /// Where a granted secret is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,12 @@ pub enum SecretSource {
     /// The path that the operator wrote under this key of `plugin_config`, else the default.
     ConfigKey {
         key: String,
+        default: Option<PathBuf>,
+    },
+    /// The same, with a path between the two that the manager's own environment may hold.
+    Variable {
+        key: Option<String>,
+        variable: String,
         default: Option<PathBuf>,
     },
 }
@@ -209,57 +217,4 @@ fn substitute(text: &str, value: impl Fn(&str) -> Option<String>) -> Option<Stri
     }
     out.push_str(rest);
     Some(out)
-}
-
-/// What ships with built-in grants; effective only for a digest that `shipped.toml` lists under the same name.
-pub fn built_in(plugin: &str) -> Option<Grants> {
-    if plugin != "aws" {
-        return None;
-    }
-    // The region mostly stands in the AWS profile and not in `plugin_config`, so a template could not be filled.
-    let http = ["autoscaling", "ec2", "ec2-instance-connect"]
-        .into_iter()
-        .flat_map(|service| {
-            ["amazonaws.com", "amazonaws.com.cn"].map(|domain| {
-                let labels = std::iter::once(Some(service)).chain([None]);
-                let entry = Entry {
-                    scheme: Scheme::Https,
-                    host: Pattern::Labels(
-                        labels
-                            .chain(domain.split('.').map(Some))
-                            .map(|label| label.map(str::to_owned))
-                            .collect(),
-                    ),
-                    port: Port::Number(443),
-                };
-                Template(entry.to_string())
-            })
-        })
-        .collect();
-    let secret = |key: &str, default: &str| SecretSource::ConfigKey {
-        key: key.to_owned(),
-        default: Some(PathBuf::from(default)),
-    };
-    Some(Grants {
-        http,
-        env: ["AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"]
-            .map(str::to_owned)
-            .to_vec(),
-        secrets: BTreeMap::from([
-            (
-                "aws_config".to_owned(),
-                secret("config_file", "~/.aws/config"),
-            ),
-            (
-                "aws_credentials".to_owned(),
-                secret("credentials_file", "~/.aws/credentials"),
-            ),
-        ]),
-        ..Grants::default()
-    })
-}
-
-/// Which plugins have built-in grants, for messages that say why one has none.
-pub fn has_built_in(plugin: &str) -> bool {
-    built_in(plugin).is_some()
 }

@@ -257,6 +257,25 @@ fn templates_take_one_label_from_the_configuration() {
 }
 
 #[test]
+fn a_secret_may_be_where_the_environment_says() {
+    let grants = granted(
+        r#"secret.a = { variable = "A_FILE" }
+        secret.b = { config_key = "b_file", variable = "B_FILE", default = "/b" }"#,
+    );
+    let source =
+        |key: Option<&str>, variable: &str, default: Option<&str>| SecretSource::Variable {
+            key: key.map(str::to_owned),
+            variable: variable.to_owned(),
+            default: default.map(PathBuf::from),
+        };
+    assert_eq!(grants.secrets["a"], source(None, "A_FILE", None));
+    assert_eq!(
+        grants.secrets["b"],
+        source(Some("b_file"), "B_FILE", Some("/b"))
+    );
+}
+
+#[test]
 fn the_operators_table_extends_the_built_in_one() {
     let ours = built_in("aws").expect("aws ships");
     let lab = granted("http = [\"http://172.28.0.1:5000\"]\nplaintext = true");
@@ -277,6 +296,16 @@ fn the_operators_table_extends_the_built_in_one() {
             .admits(&target("https://s3.eu-west-1.amazonaws.com"))
             .is_err()
     );
+    for origin in [
+        "https://sts.us-gov-west-1.amazonaws.com",
+        "https://ec2.eu-west-1.api.aws",
+        "https://ec2-fips.us-east-1.amazonaws.com",
+        "http://169.254.169.254/latest/api/token",
+        "http://169.254.170.23/v1/credentials",
+        "http://[fd00:ec2::23]/v1/credentials",
+    ] {
+        assert!(reach.admits(&target(origin)).is_ok(), "{origin}");
+    }
     let alone = ours.extended_by(&granted("builtin = false"));
     assert!(!alone.give_anything());
     assert_eq!(built_in("hetzner"), None);

@@ -347,15 +347,26 @@ impl Reading<'_> {
             fields.insert(key.get_ref().to_string(), text);
         }
         let (file, key) = (fields.remove("file"), fields.remove("config_key"));
+        let variable = fields.remove("variable");
         let default = fields.remove("default").map(PathBuf::from);
-        match (file, key, default) {
-            (Some(file), None, None) if fields.is_empty() => Some(SecretSource::File(file.into())),
-            (None, Some(key), default) if fields.is_empty() => {
+        match (file, key, variable, default) {
+            (Some(file), None, None, None) if fields.is_empty() => {
+                Some(SecretSource::File(file.into()))
+            }
+            (None, Some(key), None, default) if fields.is_empty() => {
                 Some(SecretSource::ConfigKey { key, default })
+            }
+            (None, key, Some(variable), default) if fields.is_empty() => {
+                Some(SecretSource::Variable {
+                    key,
+                    variable,
+                    default,
+                })
             }
             _ => {
                 let message = format!(
-                    "secret `{name}` is {{ file = \"…\" }} or {{ config_key = \"…\", default = \"…\" }}"
+                    "secret `{name}` is {{ file = \"…\" }} or {{ config_key = \"…\", variable = \"…\", default = \"…\" }} \
+                     with at least one of the first two"
                 );
                 self.problem(value.span().start, message);
                 None

@@ -132,7 +132,7 @@ impl<P: Preparation> Driver<P> {
         let count = outcome.accepted;
         self.ledger.answered(token, count);
         if count > 0 {
-            self.growing.succeeded();
+            self.growing.accepted();
             self.tell(FleetEvent::Requested { count });
         }
         for problem in &outcome.problems {
@@ -232,6 +232,7 @@ impl<P: Preparation> Driver<P> {
         for (id, state) in survey.appeared {
             self.appeared(id, state, left.as_ref(), now);
         }
+        self.launches_failed(survey.failed, now);
         for (id, generation) in survey.generations {
             self.ledger.set_instance_generation(&id, generation);
         }
@@ -266,6 +267,20 @@ impl<P: Preparation> Driver<P> {
                 wanted = differs.wanted,
                 "the group's target is not what was asked for; it is corrected"
             );
+        }
+    }
+
+    /// What was agreed to and came to nothing slows further requests like a refusal, once for each thing that is short.
+    fn launches_failed(&mut self, failed: Vec<(InstanceId, Problem)>, now: Instant) {
+        let mut known: Vec<(ProblemKind, Option<String>)> = Vec::new();
+        for (id, problem) in failed {
+            warn!(instance = %id, %problem, "instance will never run");
+            let what = (problem.kind, problem.subject.clone());
+            if !known.contains(&what) {
+                self.request_refused(&problem);
+                self.growth_refused(&problem, now);
+                known.push(what);
+            }
         }
     }
 
@@ -359,13 +374,17 @@ impl<P: Preparation> Driver<P> {
         if entry.instance.phase() != Phase::Listed || entry.is_doomed() {
             return;
         }
-        let (phase, order) = match entry.instance.cause() {
+        let cause = entry.instance.cause();
+        let (phase, order) = match cause {
             Cause::Requested => (Phase::Preparing, Order::Prepare(id.clone())),
             Cause::Preexisted | Cause::Unexpected => {
                 (Phase::Inspecting, Order::Inspect(id.clone()))
             }
         };
         info!(instance = %id, "instance running");
+        if cause == Cause::Requested {
+            self.growing.arrived();
+        }
         self.tell(FleetEvent::Running {
             instance: id.clone(),
         });

@@ -48,9 +48,7 @@ fn an_unhealthy_member_will_be_replaced() {
     script.answer(200, &group);
     script.answer(200, &instances_xml(&[("i-1", "running")]));
     script.answer(200, &spot_xml(""));
-    let interruption = aws.update().expect("all answered").instances[0]
-        .interruption
-        .clone();
+    let interruption = aws.update().expect("all answered").instances[0].interruption;
     assert_eq!(
         interruption.map(|one| one.kind),
         Some(InterruptionKind::Maintenance)

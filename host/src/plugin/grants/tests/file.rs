@@ -25,7 +25,7 @@ fn every_problem_is_told_with_its_line_and_column() {
     line 4, column 3: `http` is a list of strings, and this is of type integer
     line 6, column 1: `plain_text` is not known here; is it `plaintext`?
     line 7, column 12: `loopback` is true or false, and this is of type integer
-    line 8, column 12: secret `x` is { file = "…" } or { config_key = "…", default = "…" }
+    line 8, column 12: secret `x` is { file = "…" } or { config_key = "…", variable = "…", default = "…" } with at least one of the first two
     line 9, column 10: `memory` is a size from 64KiB to 4GiB, such as "128MiB"
     line 10, column 10: `reload` is one of "pinned", "any"
     line 11, column 10: `sha256` is 64 hexadecimal digits, as `sha256sum` prints them

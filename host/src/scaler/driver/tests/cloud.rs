@@ -30,6 +30,8 @@ pub(super) struct Cloud {
     pub(super) increase_fails: Vec<CallFailure>,
     /// What every increase is refused with, for as long as it stands here.
     pub(super) refuses: Option<Problem>,
+    /// Every increase is agreed to, and then none of it can be made, for this reason.
+    pub(super) launches_fail: Option<Problem>,
     /// Where instances come from, the first that is not avoided; and which of these have none.
     pub(super) pools: Vec<&'static str>,
     pub(super) exhausted: BTreeSet<&'static str>,
@@ -58,7 +60,7 @@ impl Cloud {
         let live = self
             .instances
             .values()
-            .filter(|s| matches!(s, InstanceState::Running | InstanceState::Creating))
+            .filter(|state| **state != InstanceState::Deleting)
             .count();
         for _ in live..self.target as usize {
             self.next += 1;
@@ -66,9 +68,10 @@ impl Cloud {
             if let Some(generation) = &self.generation {
                 self.made_from.insert(id.clone(), generation.clone());
             }
-            let state = match self.stuck {
-                true => InstanceState::Creating,
-                false => InstanceState::Running,
+            let state = match (self.stuck, &self.launches_fail) {
+                (true, _) => InstanceState::Creating,
+                (false, None) => InstanceState::Running,
+                (false, Some(_)) => InstanceState::Failed,
             };
             self.instances.insert(id, state);
         }
@@ -128,7 +131,10 @@ impl InstanceGroup for FakeGroup {
                 kind: *kind,
                 at: None,
             }),
-            reason: None,
+            reason: cloud
+                .launches_fail
+                .clone()
+                .filter(|_| *state == InstanceState::Failed),
             request: None,
             memo: String::new(),
             extras: Vec::new(),
@@ -186,7 +192,9 @@ impl InstanceGroup for FakeGroup {
                     .instances
                     .insert(of.id.clone(), InstanceState::Deleting)
                 {
-                    Some(InstanceState::Running | InstanceState::Creating) => {
+                    Some(
+                        InstanceState::Running | InstanceState::Creating | InstanceState::Failed,
+                    ) => {
                         cloud.target -= 1;
                         cloud.decreased.push(of.id);
                         Removal::Accepted

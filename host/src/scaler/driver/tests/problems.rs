@@ -161,3 +161,46 @@ async fn a_problem_of_growing_does_not_keep_what_is_ready_from_who_waits() {
         );
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn launches_that_fail_later_slow_requests_like_a_refusal_and_leave_no_place_to_fill() {
+    let house = house(autoscaler(0, 5));
+    house.until("read", |s| s.opened.is_some()).await;
+    sleep(SECOND).await;
+    let shortage = Problem {
+        kind: ProblemKind::OutOfCapacity,
+        message: "there is none left".into(),
+        subject: None,
+        code: None,
+        retry_after: None,
+    };
+    house.group.cloud().launches_fail = Some(shortage.clone());
+    let mut events = house.scaler.events();
+    let reservation = house.scaler.reserve().await.unwrap();
+    let job = tokio::spawn({
+        let scaler = house.scaler.clone();
+        async move { scaler.acquire(reservation).await }
+    });
+    sleep(5 * MINUTE).await;
+    // Each wait begins when a listing tells of the failure, some seconds after the request.
+    let found = gaps(&house);
+    for (gap, wait) in found.iter().zip([10, 20, 40, 80]) {
+        assert!((wait..wait + 6).contains(gap), "{found:?}");
+    }
+    assert!(found.len() >= 4, "{found:?}");
+    assert!(!job.is_finished(), "the job waits on");
+    let status = house.scaler.status().borrow().clone();
+    assert_eq!(status.problem, Some(shortage.to_string()));
+    assert_eq!(house.group.cloud().target, 0, "no place is left open");
+    let mut told = false;
+    while let Ok(event) = events.try_recv() {
+        told |= matches!(event, FleetEvent::RequestRefused { problem } if problem == shortage.to_string());
+    }
+    assert!(told, "the refusal is told to whoever asks why");
+
+    house.group.cloud().launches_fail = None;
+    let served = job.await.unwrap();
+    assert!(served.is_ok(), "it is served once there is capacity");
+    assert_eq!(house.group.cloud().target, 1);
+    assert_eq!(house.group.cloud().most, 1);
+}
