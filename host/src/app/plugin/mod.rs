@@ -34,6 +34,6 @@ impl Answer {
 pub async fn plugin(command: PluginCommand, places: Places<'_>) -> anyhow::Result<Answer> {
     match command {
         PluginCommand::List => list::list(&places).await.map(Answer::good),
-        PluginCommand::New { name } => new::new(&name, Path::new(".")).map(Answer::good),
+        PluginCommand::New { name } => new::new(&name, Path::new("")).map(Answer::good),
     }
 }
