@@ -41,6 +41,6 @@ pub async fn plugin(command: PluginCommand, places: Places<'_>) -> anyhow::Resul
         PluginCommand::Install(command) => install::install(&places, command).await,
         PluginCommand::Push(command) => push::push(&places, command).await,
         PluginCommand::Verify(command) => verify::verify(command).await,
-        PluginCommand::New { name } => new::new(&name, Path::new(".")).map(Answer::good),
+        PluginCommand::New { name } => new::new(&name, Path::new("")).map(Answer::good),
     }
 }
