@@ -37,6 +37,22 @@ async fn a_plugin_is_pushed_installed_upgraded_and_listed() -> Result<()> {
         .await?;
     let manifest = pushed.value("manifest").context("no digest")?;
 
+    // Once more is nothing new, and another file is no 1.2.3.
+    let again = registry
+        .done(&["push", text(&old)?, &repository, PLAIN])
+        .await?;
+    ensure!(again.stdout.contains("was pushed already"), "{again:?}");
+    let mut other = std::fs::read(&old)?;
+    other.extend_from_slice(b"\x00\x05\x04note");
+    let file = registry.home().join("other.wasm");
+    std::fs::write(&file, other)?;
+    registry
+        .refused(
+            &["push", text(&file)?, &repository, PLAIN],
+            &["is there already, of another file", "next: "],
+        )
+        .await?;
+
     // As other wasm tools write it: config of v0, one layer, which is the file.
     let written = registry.manifest("team/fixture", "1.2.3").await?;
     ensure!(
@@ -186,7 +202,9 @@ async fn a_registry_with_a_login_is_entered_with_docker_s() -> Result<()> {
         .done(&["install", &repository, "--upgrade", PLAIN])
         .await?;
     ensure!(std::fs::read_to_string(told)? == registry.address);
-    registry.log_in_by_helper("echo hush-hush; echo 'the keyring is locked' >&2; exit 1")?;
+    registry.log_in_by_helper(
+        "cat >/dev/null; echo hush-hush; echo 'the keyring is locked' >&2; exit 1",
+    )?;
     registry
         .refused(
             &["install", &repository, "--upgrade", PLAIN],

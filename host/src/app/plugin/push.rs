@@ -8,7 +8,9 @@ use crate::app::places;
 use crate::cli::plugin::Push;
 use crate::plugin::reference::{Constraint, Remote, version};
 use crate::plugin::registry::artifact::{Label, Package};
-use crate::plugin::registry::client::Access;
+use crate::plugin::registry::client::{Access, Client};
+use crate::plugin::registry::problem::RegistryProblem;
+use crate::plugin::registry::pull::{self, Pinned};
 use crate::plugin::registry::push;
 use crate::store::Store;
 
@@ -58,12 +60,37 @@ pub(super) async fn push(places: &Places<'_>, command: Push) -> anyhow::Result<A
         },
     );
     let client = client(&remote, Access::Write, &command.transport).await?;
-    let manifest = push::push(&client, bytes, package, &tag).await?;
     let (place, sha256) = (remote.at(&tag), examined.digest.hex());
+    let (done, manifest) = match released(&client, &tag).await? {
+        Some(there) if there.is_of(&format!("sha256:{sha256}")) => {
+            ("was pushed already", there.digest)
+        }
+        Some(there) => bail!(
+            "{place} is there already, of another file ({}): what was released does not change under those who have it; \
+             next: build it with the next version, or push it under a tag that is no version",
+            there.digest
+        ),
+        None => (
+            "is pushed",
+            push::push(&client, bytes, package, &tag).await?,
+        ),
+    };
     let (registry, repository) = (&remote.registry, &remote.repository);
     Ok(Answer::good(format!(
-        "{file} is pushed\n  to       {place}\n  manifest {manifest}\n  sha256   {sha256}\n\
+        "{file} {done}\n  to       {place}\n  manifest {manifest}\n  sha256   {sha256}\n\
          next: sign it, as with `cosign sign --key cosign.key {registry}/{repository}@{manifest}`; \
          `fleetling plugin install {place}` installs it\n"
     )))
+}
+
+/// What is there under a version's tag; other tags may be moved.
+async fn released(client: &Client, tag: &str) -> anyhow::Result<Option<Pinned>> {
+    if version(tag).is_none() {
+        return Ok(None);
+    }
+    match pull::pinned(client, tag.to_owned()).await {
+        Ok(there) => Ok(Some(there)),
+        Err(RegistryProblem::Missing { .. }) => Ok(None),
+        Err(problem) => Err(problem.into()),
+    }
 }

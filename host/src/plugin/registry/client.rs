@@ -93,7 +93,8 @@ impl Client {
         access: Access,
         plain_http: bool,
     ) -> Result<Self, RegistryProblem> {
-        let is_plain = plain_http || is_loopback(&remote.registry);
+        let is_loopback = is_loopback(&remote.registry);
+        let is_plain = plain_http || is_loopback;
         let scheme = if is_plain { "http" } else { "https" };
         // The hub's interface has another name than the hub.
         let host = match remote.registry.as_str() {
@@ -102,11 +103,16 @@ impl Client {
         };
         let base = Url::parse(&format!("{scheme}://{host}/"));
         let base = base.map_err(|problem| RegistryProblem::Client(problem.to_string()))?;
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
             .user_agent(concat!("fleetling/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
             .read_timeout(IDLE)
-            .redirect(reqwest::redirect::Policy::none())
+            .redirect(reqwest::redirect::Policy::none());
+        if is_loopback {
+            // A proxy's loopback is another machine's.
+            http = http.no_proxy();
+        }
+        let http = http
             .build()
             .map_err(|problem| RegistryProblem::Client(causes(problem)))?;
         Ok(Self {

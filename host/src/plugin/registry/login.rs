@@ -139,7 +139,7 @@ fn trouble(problem: &CredentialRetrievalError) -> Option<(String, &'static str)>
             ));
         }
         E::HelperCommunicationError => (
-            "its credential helper does not run",
+            "its credential helper does not run or does not listen",
             "put `docker-credential-…` into PATH, or `docker login` without it",
         ),
         E::MalformedHelperResponse => ("its credential helper answers no JSON", AGAIN),
@@ -196,7 +196,7 @@ mod tests {
         let text = r#"{"auths": {"r.example": {"auth": "c2VjcmV0"}}}"#;
         insta::assert_snapshot!(login(text, "r.example").unwrap_err(), @"the login for r.example in config.json cannot be used: its `auth` is no base64 of `user:password`; next: `docker login` again");
         let text = r#"{"credHelpers": {"r.example": "fleetling-is-not-there"}}"#;
-        insta::assert_snapshot!(login(text, "r.example").unwrap_err(), @"the login for r.example in config.json cannot be used: its credential helper does not run; next: put `docker-credential-…` into PATH, or `docker login` without it");
+        insta::assert_snapshot!(login(text, "r.example").unwrap_err(), @"the login for r.example in config.json cannot be used: its credential helper does not run or does not listen; next: put `docker-credential-…` into PATH, or `docker login` without it");
     }
 
     #[test]

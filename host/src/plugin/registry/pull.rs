@@ -18,6 +18,15 @@ pub struct Pinned {
     manifest: Manifest,
 }
 
+impl Pinned {
+    /// Whether its one layer is the plugin of this digest.
+    pub fn is_of(&self, plugin: &str) -> bool {
+        self.manifest
+            .plugin()
+            .is_ok_and(|layer| layer.digest == plugin)
+    }
+}
+
 /// A plugin as it came.
 #[derive(Clone, Debug)]
 pub struct Pulled {
@@ -59,6 +68,11 @@ pub async fn resolve(client: &Client) -> Result<Pinned, RegistryProblem> {
             best.map_or(written, str::to_owned)
         }
     };
+    pinned(client, reference).await
+}
+
+/// What this very tag or digest means.
+pub async fn pinned(client: &Client, reference: String) -> Result<Pinned, RegistryProblem> {
     let (bytes, digest) = client.manifest(&reference).await?;
     let manifest = Manifest::parse(&bytes).map_err(|why| artifact(client, why))?;
     Ok(Pinned {
