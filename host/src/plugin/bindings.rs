@@ -39,6 +39,8 @@ pub fn add_to_linker(linker: &mut wasmtime::component::Linker<Sandbox>) -> wasmt
 
 /// Of a text for the operator, and of a memo.
 const TEXT_BYTES: usize = 4 << 10;
+/// Of an instance's ID: a resource path of Azure has about 250.
+const ID_BYTES: usize = 1 << 10;
 
 /// What a plugin says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,8 +91,8 @@ impl Guest {
     pub async fn update(&mut self) -> Called<Snapshot> {
         let provider = self.contract.fleetling_provider_provider();
         let answer = provider.call_update(&mut self.store).await?;
-        if let Some(id) = answer.as_ref().ok().and_then(with_long_memo) {
-            wasmtime::bail!("its memo of {id} is larger than 4 KiB");
+        if let Some(why) = answer.as_ref().ok().and_then(malformed) {
+            wasmtime::bail!("{why}");
         }
         Ok(answer.map(snapshot).map_err(problem))
     }
@@ -255,8 +257,11 @@ fn instance_ref(of: InstanceRef) -> wit::InstanceRef {
     }
 }
 
-/// At most as long as the contract promises to keep.
+/// A text for people: at most as long as the contract promises to keep, and on one line, so that it can forge none.
 fn short(mut text: String) -> String {
+    if text.contains(char::is_control) {
+        text = text.replace(char::is_control, " ");
+    }
     if text.len() > TEXT_BYTES {
         text.truncate(text.floor_char_boundary(TEXT_BYTES));
         text.push('…');
@@ -297,8 +302,8 @@ fn notices(notices: Vec<wit::Notice>) -> Vec<Notice> {
     notices
         .into_iter()
         .map(|notice| Notice {
-            subject: notice.subject,
-            message: notice.message,
+            subject: short(notice.subject),
+            message: short(notice.message),
         })
         .collect()
 }
@@ -307,16 +312,24 @@ fn group(group: wit::Group) -> Group {
     Group {
         id: group.id,
         max_size: group.max_size,
-        owner: group.owner,
+        owner: group.owner.map(short),
         notices: notices(group.notices),
     }
 }
 
-/// A memo is kept for every instance, and one that is cut would mean something else.
-fn with_long_memo(snapshot: &wit::Snapshot) -> Option<&str> {
-    let mut instances = snapshot.instances.iter();
-    let long = instances.find(|instance| instance.memo.len() > TEXT_BYTES);
-    long.map(|instance| &*instance.id)
+/// What is handed back as it was given cannot be cut: an ID or a memo that is would mean something else.
+fn malformed(snapshot: &wit::Snapshot) -> Option<String> {
+    snapshot.instances.iter().find_map(|instance| {
+        let id = &instance.id;
+        if id.is_empty() || id.len() > ID_BYTES || id.contains(char::is_control) {
+            let start: String = id.chars().take(64).collect();
+            return Some(format!(
+                "an instance's ID is empty, longer than {ID_BYTES} bytes or no text of one line: {start:?}"
+            ));
+        }
+        let is_long = instance.memo.len() > TEXT_BYTES;
+        is_long.then(|| format!("its memo of {id} is larger than 4 KiB"))
+    })
 }
 
 fn snapshot(snapshot: wit::Snapshot) -> Snapshot {
@@ -324,7 +337,7 @@ fn snapshot(snapshot: wit::Snapshot) -> Snapshot {
         instances: snapshot.instances.into_iter().map(listed).collect(),
         target: snapshot.target,
         max_size: snapshot.max_size,
-        owner: snapshot.owner,
+        owner: snapshot.owner.map(short),
         notices: notices(snapshot.notices),
         generation: extra(snapshot.extras, "generation"),
     }
@@ -404,6 +417,9 @@ fn connection(connection: wit::Connection) -> Connection {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod hostile;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -421,6 +437,7 @@ mod tests {
         let told = problem(long);
         assert_eq!(told.message, "é".repeat(TEXT_BYTES / 2) + "…");
         assert_eq!(told.code, Some("x".repeat(TEXT_BYTES)));
+        assert_eq!(short("\u{1b}[31mred\nnew line".into()), " [31mred new line");
     }
 
     #[test]
@@ -482,7 +499,7 @@ mod tests {
             }],
         };
         assert_eq!(told, expected);
-        let memo_of = |bytes: usize| {
+        let mut memo_of = |bytes: usize| {
             reclaimed.memo = "m".repeat(bytes);
             wit::Snapshot {
                 instances: vec![reclaimed.clone()],
@@ -493,7 +510,16 @@ mod tests {
                 extras: Vec::new(),
             }
         };
-        let long = [TEXT_BYTES, TEXT_BYTES + 1].map(memo_of);
-        assert_eq!(long.each_ref().map(with_long_memo), [None, Some("i-1")]);
+        assert_eq!(malformed(&memo_of(TEXT_BYTES)), None);
+        assert_eq!(
+            malformed(&memo_of(TEXT_BYTES + 1)).as_deref(),
+            Some("its memo of i-1 is larger than 4 KiB")
+        );
+        for id in ["", "i-1\nforged", &"i".repeat(ID_BYTES + 1)] {
+            let mut one = memo_of(0);
+            one.instances[0].id = id.to_owned();
+            let why = malformed(&one).expect("it is no ID");
+            assert!(!why.contains('\n') && why.len() < 200, "{why}");
+        }
     }
 }
