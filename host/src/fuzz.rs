@@ -7,10 +7,13 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::config::{self, Fatal};
-use crate::plugin::grants::{Entry, GrantsFile, Limits, ProxyUrl, Reach, Target, TlsHost};
+use crate::plugin::grants::{self, Entry, GrantsFile, Limits, ProxyUrl, Reach, TlsHost};
+
+/// Panics when what it reads breaks a promise.
+pub type Target = fn(&[u8]);
 
 /// By the name of its folder in `tests/fuzz/corpus`.
-pub const TARGETS: [(&str, fn(&[u8])); 4] = [
+pub const TARGETS: [(&str, Target); 4] = [
     ("grant_entry", grant_entry),
     ("plugins_toml", plugins_toml),
     ("config_toml", config_toml),
@@ -33,7 +36,7 @@ pub fn grant_entry(bytes: &[u8]) {
         let password = proxy.exposed().password().unwrap_or_default();
         assert!(password.len() < 8 || !shown.contains(password), "{shown}");
     }
-    if let Some(target) = Target::parse(text) {
+    if let Some(target) = grants::Target::parse(text) {
         let entry = target.entry();
         assert!(entry.admits(&target) && entry.is_literal());
         assert_eq!(Entry::parse(&entry.to_string()), Ok(entry));
@@ -76,7 +79,7 @@ pub fn plugins_toml(bytes: &[u8]) {
         let config = json!({ "region": "eu-west-1", "evil": "x.evil.example/" });
         let reach = grants.reach(&config);
         for never in NEVER {
-            let target = Target::parse(never).expect("it is a URL");
+            let target = grants::Target::parse(never).expect("it is a URL");
             assert!(reach.admits(&target).is_err(), "{never} is granted");
         }
         let limits = grants.limits.over(Limits::default());
