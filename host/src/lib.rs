@@ -17,6 +17,8 @@ pub mod config;
 pub mod coordinator;
 pub mod docker;
 pub mod fleet;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod job;
 pub mod observe;
 pub mod plugin;

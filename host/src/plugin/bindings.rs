@@ -39,8 +39,8 @@ pub fn add_to_linker(linker: &mut wasmtime::component::Linker<Sandbox>) -> wasmt
 
 /// Of a text for the operator, and of a memo.
 const TEXT_BYTES: usize = 4 << 10;
-/// Of an instance's ID.
-const ID_BYTES: usize = 256;
+/// Of an instance's ID: a resource path of Azure has about 250.
+const ID_BYTES: usize = 1 << 10;
 /// Characters of one that is refused.
 const SHOWN: usize = 64;
 
@@ -323,7 +323,7 @@ fn group(group: wit::Group) -> Group {
     Group {
         id: group.id,
         max_size: group.max_size,
-        owner: group.owner,
+        owner: group.owner.map(short),
         notices: notices(group.notices),
     }
 }
@@ -348,7 +348,7 @@ fn snapshot(snapshot: wit::Snapshot) -> Snapshot {
         instances: snapshot.instances.into_iter().map(listed).collect(),
         target: snapshot.target,
         max_size: snapshot.max_size,
-        owner: snapshot.owner,
+        owner: snapshot.owner.map(short),
         notices: notices(snapshot.notices),
         generation: extra(snapshot.extras, "generation"),
     }
@@ -427,6 +427,9 @@ fn connection(connection: wit::Connection) -> Connection {
         valid_until: connection.valid_until.and_then(time),
     }
 }
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod hostile;
 
 #[cfg(test)]
 mod tests {

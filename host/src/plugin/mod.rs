@@ -8,6 +8,9 @@
 //! ```
 //! Guests run on a small runtime of their own, never on the threads that carry jobs.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub use bindings::hostile::answer as hostile_answer;
+
 pub mod actor;
 pub mod address;
 pub mod bindings;

@@ -36,6 +36,15 @@ fn told() -> Metrics {
     let of = labels();
     metrics.set_concurrent(10);
     metrics.set_limit(&of, 3);
+    metrics.requested(&RequestEnd {
+        plugin: "aws",
+        host: "other",
+        method: "GET",
+        status: "denied",
+        sent: 0,
+        received: 0,
+        took: Duration::ZERO,
+    });
     metrics.job_started(&of, RUNNING, Some(Duration::from_secs(2)));
     metrics.job_ended(
         &of,

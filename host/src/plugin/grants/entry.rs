@@ -94,18 +94,16 @@ pub struct Target {
 }
 
 impl Target {
-    /// `None` for what no grant could name: other schemes, no host, user information.
+    /// `None` for what no grant could name: other schemes, no host, port 0, user information.
     pub fn parse(url: &str) -> Option<Self> {
         let url = Url::parse(url).ok()?;
         if !url.username().is_empty() || url.password().is_some() {
             return None;
         }
         let scheme = Scheme::parse(url.scheme())?;
-        Some(Self {
-            scheme,
-            name: Name::parse(url.host_str()?)?,
-            port: url.port().unwrap_or(scheme.default_port()),
-        })
+        let port = url.port().unwrap_or(scheme.default_port());
+        let name = Name::parse(url.host_str()?)?;
+        (port != 0).then_some(Self { scheme, name, port })
     }
 
     /// The literal entry that admits exactly this target.
