@@ -41,7 +41,7 @@ fn holds_of_problem(problem: &Problem) {
 }
 
 fn holds_of_snapshot(told: wit::Snapshot) {
-    let refused = malformed(&told);
+    let refused = unusable(&told);
     let ids: Vec<_> = told.instances.iter().map(|i| i.id.clone()).collect();
     let memos: Vec<_> = told.instances.iter().map(|i| i.memo.clone()).collect();
     let kept = snapshot(told);
