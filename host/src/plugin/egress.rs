@@ -10,6 +10,7 @@
 
 mod body;
 mod pace;
+pub mod tap;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +27,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use self::body::Carrier;
 use self::pace::Pace;
+use self::tap::{Answer, Asked, Tap};
 use super::address::AddressRules;
 use super::grants::{Denial, Name, Reach, Target};
 
@@ -78,6 +80,7 @@ pub struct Egress {
     own: Arc<Semaphore>,
     all: Arc<Semaphore>,
     pace: Mutex<Pace>,
+    tap: Option<Arc<dyn Tap>>,
 }
 
 /// What [`Egress::new`] needs to know.
@@ -88,6 +91,8 @@ pub struct EgressOptions {
     pub no_built_in: Option<String>,
     pub resolver: Resolver,
     pub all: Arc<Semaphore>,
+    /// Who stands between admitted requests and the network; a manager has nobody there.
+    pub tap: Option<Arc<dyn Tap>>,
 }
 
 impl Egress {
@@ -104,6 +109,7 @@ impl Egress {
             own: Arc::new(Semaphore::new(REQUESTS_PER_PLUGIN)),
             all: options.all,
             pace: Mutex::default(),
+            tap: options.tap,
         }
     }
 
@@ -142,13 +148,14 @@ impl Egress {
         let to_headers =
             phase(options.connect_timeout, CONNECT) + phase(options.first_byte_timeout, FIRST_BYTE);
         let idle = phase(options.between_bytes_timeout, IDLE);
-        let answer = tokio::time::timeout(to_headers, client.execute(request)).await;
+        let exchange = self.exchange(&client, request, &target);
+        let answer = tokio::time::timeout(to_headers, exchange).await;
         let response = match answer {
             Err(_) => {
                 debug!(plugin = %self.plugin, %target, "no first byte in time");
                 return Err(Error::HttpResponseTimeout);
             }
-            Ok(Err(problem)) => return Err(self.failed(&target, &problem)),
+            Ok(Err(problem)) => return Err(problem),
             Ok(Ok(response)) => response,
         };
         self.count(&target.to_string(), |count| {
@@ -156,6 +163,26 @@ impl Egress {
             count.is_denied = false;
         });
         limited(response, idle, permits)
+    }
+
+    /// The answer's head, with its body to come; by way of the tap where there is one.
+    async fn exchange(
+        &self,
+        client: &reqwest::Client,
+        request: reqwest::Request,
+        target: &Target,
+    ) -> Result<reqwest::Response, Error> {
+        let asked = self.tap.as_ref().map(|tap| (tap, Asked::of(&request)));
+        let sent = async {
+            let sent = client.execute(request).await;
+            sent.map_err(|problem| self.failed(target, &problem))
+        };
+        let Some((tap, asked)) = asked else {
+            return sent.await;
+        };
+        let upstream = async { Answer::collect(sent.await?).await };
+        let answer = tap.exchange(asked, Box::pin(upstream)).await?;
+        Ok(answer.into_response())
     }
 
     async fn permits(&self, target: &Target) -> Result<Permits, Error> {
@@ -199,6 +226,9 @@ impl Egress {
 
     /// One line a host until it is reached or the grants change: a plugin that tries every second floods nothing.
     fn denied(&self, target: &Target, denial: &Denial) -> Error {
+        if let Some(tap) = &self.tap {
+            tap.denied(denial);
+        }
         let mut is_news = false;
         self.count(&target.to_string(), |count| {
             is_news = !count.is_denied;
@@ -226,6 +256,9 @@ impl Egress {
     pub fn secret_denied(&self, name: &str) {
         // A name is the guest's own choice, and so is its length.
         let name: String = name.chars().take(SECRET_NAME_SHOWN).collect();
+        if let Some(tap) = &self.tap {
+            tap.secret_denied(&name);
+        }
         let mut is_news = false;
         self.count(&format!("secret {name}"), |count| {
             is_news = !count.is_denied;

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use super::actor::{Actor, Clocks, Instance, NotBuilt, Recipe};
 use super::bindings::Description;
 use super::directory::{Directory, Reference};
+use super::egress::tap::Tap;
 use super::egress::{Egress, EgressOptions, REQUESTS_IN_ALL, Resolver, system_resolver};
 use super::engine::{Engine, ProcessorTimeSpent, Program, Tenant};
 use super::grants::{Grants, GrantsFile, built_in};
@@ -49,6 +50,8 @@ pub struct PlatformOptions {
     pub resolver: Resolver,
     /// How often `plugins.toml` and granted files are looked at.
     pub watch_interval: Duration,
+    /// Between admitted requests and the network: for commands that look, never for a manager.
+    pub tap: Option<Arc<dyn Tap>>,
 }
 
 impl PlatformOptions {
@@ -64,6 +67,7 @@ impl PlatformOptions {
             clocks: Clocks::default(),
             resolver: system_resolver(),
             watch_interval: Duration::from_secs(1),
+            tap: None,
         }
     }
 }
@@ -289,6 +293,7 @@ impl Platform {
                 no_built_in: lacks_built_in.then(|| self.shipped.why_not(&plugin, standing.digest)),
                 resolver: self.options.resolver.clone(),
                 all: self.requests.clone(),
+                tap: self.options.tap.clone(),
             },
             grants.reach(request.config),
         );

@@ -70,6 +70,7 @@ fn egress(toml: &str, names: &'static [(&'static str, &'static str)]) -> Egress 
         no_built_in: None,
         resolver,
         all: Arc::new(Semaphore::new(REQUESTS_IN_ALL)),
+        tap: None,
     };
     Egress::new(options, reach(toml))
 }
