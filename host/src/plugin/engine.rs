@@ -23,6 +23,7 @@ use super::bindings::{self, ContractPre, Guest};
 use super::egress::{Egress, EgressHooks};
 use super::kv::Kv;
 use super::log::{GuestLog, Level, Stdio};
+use super::outline::Outline;
 use super::quota::Quota;
 use super::report::Cause;
 use super::secrets::Secrets;
@@ -250,6 +251,16 @@ impl Engine {
             detail: format!("{problem:#}"),
         })?;
         Ok(Program { pre })
+    }
+
+    /// What the component's type says of itself.
+    pub fn outline(&self, program: &Program) -> Outline {
+        let ty = program.pre.instance_pre().component().component_type();
+        let names = |named: &mut dyn Iterator<Item = &str>| named.map(str::to_owned).collect();
+        Outline {
+            imports: names(&mut ty.imports(&self.engine).map(|(name, _)| name)),
+            exports: names(&mut ty.exports(&self.engine).map(|(name, _)| name)),
+        }
     }
 
     /// `budget` is the processor time of each call. Must run inside a tokio runtime.

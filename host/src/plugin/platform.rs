@@ -6,6 +6,8 @@
 //!         any failure ─► LoadReport, kept for `list`; nothing else stops
 //! ```
 
+mod examine;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -32,6 +34,8 @@ use super::shipped::Shipped;
 use super::watch::{Standing, Watcher, read_grants, secrets_of, watch_grants};
 use crate::fleet::group::ProviderSettings;
 use crate::store::Store;
+
+pub use examine::{Examined, Rehearsal, RehearsalRequest};
 
 pub struct PlatformOptions {
     /// In order; see [`Directory`].
@@ -341,13 +345,7 @@ impl Platform {
         let Candidate {
             standing, program, ..
         } = self.candidate(file, report).await?;
-        let request = LoadRequest {
-            reference: &standing.plugin,
-            config: &serde_json::Value::Null,
-            settings: ProviderSettings::default(),
-            group_key: &standing.plugin,
-        };
-        let recipe = self.recipe(&standing, &Grants::default(), program, &request);
+        let recipe = self.recipe_of_nobody(&standing, program);
         self.guarded("describe", async move { describe(&recipe).await })
             .await
     }

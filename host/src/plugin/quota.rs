@@ -6,7 +6,7 @@
 
 use wasmtime::{Error, ResourceLimiter};
 
-const MEMORY_BYTES: usize = 128 << 20;
+pub const MEMORY_BYTES: usize = 128 << 20;
 const TABLE_ELEMENTS: usize = 65_536;
 /// Core instances, tables and memories, each.
 const PIECES: usize = 64;

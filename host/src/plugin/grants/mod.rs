@@ -173,6 +173,13 @@ impl Template {
     }
 }
 
+/// As the operator wrote it.
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// `None` when a brace is not closed or a key has no value.
 fn substitute(text: &str, value: impl Fn(&str) -> Option<String>) -> Option<String> {
     let mut out = String::new();
