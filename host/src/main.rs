@@ -69,6 +69,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let places = app::Places {
                 plugin_dirs: &common.plugin_dirs,
                 config: &config_path(&common)?,
+                is_config_given: common.config.is_some(),
             };
             let answer = runtime()?.block_on(app::plugin(command, places))?;
             print(answer.text.as_bytes())?;

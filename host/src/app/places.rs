@@ -62,6 +62,15 @@ pub(super) fn data_dir() -> anyhow::Result<PathBuf> {
 /// The plugin host, looking in: the folders given, `FLEETING_PLUGIN_PATH`, `plugins/` beside `config.toml`, the data
 /// directory's, then `PATH`.
 pub(crate) fn platform(given: &[PathBuf], config: &Path, store: Store) -> anyhow::Result<Platform> {
+    Ok(Platform::start(platform_options(given, config, store)?)?)
+}
+
+/// The same, for a command that changes something of it first.
+pub(super) fn platform_options(
+    given: &[PathBuf],
+    config: &Path,
+    store: Store,
+) -> anyhow::Result<PlatformOptions> {
     let beside = config.parent().unwrap_or(Path::new("."));
     let data = data_dir()?;
     let mut plugin_dirs = given.to_vec();
@@ -75,14 +84,23 @@ pub(crate) fn platform(given: &[PathBuf], config: &Path, store: Store) -> anyhow
         .map(PathBuf::from)
         .or_else(|| store.dir().map(|dir| dir.join("cache")))
         .or_else(own_cache);
-    let options = PlatformOptions {
+    Ok(PlatformOptions {
         plugin_dirs,
         search_path: std::env::var_os("PATH"),
         data_dir: Some(data),
         cache_dir,
         ..PlatformOptions::new(beside.join("plugins.toml"), store)
+    })
+}
+
+/// What a manager of this configuration keeps, to be looked at: its directory is neither made nor locked.
+pub(super) fn beside_manager(config: &Path, usable: Option<&usable::Config>) -> Store {
+    let candidates = match usable {
+        Some(usable) => state_dirs(usable),
+        None => place::Places::of_process(None, None, config).candidates(),
     };
-    Ok(Platform::start(options)?)
+    let kept = candidates.iter().find(|dir| dir.is_dir());
+    kept.map_or_else(Store::in_memory, |dir| Store::beside(dir))
 }
 
 fn own_cache() -> Option<PathBuf> {
