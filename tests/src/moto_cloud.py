@@ -187,6 +187,8 @@ def main():
                 ec2.terminate_instances(InstanceIds=[asked["terminate"]])
             elif "desire" in asked:
                 scaling.set_desired_capacity(AutoScalingGroupName=group, DesiredCapacity=asked["desire"])
+            elif "most" in asked:
+                scaling.update_auto_scaling_group(AutoScalingGroupName=group, MaxSize=asked["most"])
             elif "group" in asked:
                 described = scaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"][0]
                 answer = {"desired": described["DesiredCapacity"],
