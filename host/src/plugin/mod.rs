@@ -15,6 +15,7 @@ pub mod directory;
 pub mod egress;
 pub mod engine;
 pub mod grants;
+mod handler;
 pub mod kv;
 pub mod log;
 pub mod outline;

@@ -61,7 +61,11 @@ async fn without_cloud(places: &Places<'_>, subject: &Subject) -> anyhow::Result
     };
     let mut trial = Trial::new(&subject, &wire, None, Patience::default(), String::new());
     let checks = trial.run(|check| say(&check.to_string())).await;
-    Ok(summary(&checks))
+    let mut answer = summary(&checks);
+    answer.text.push_str(
+        "next: check it with --config, and a runner whose group is empty and may be used for this\n",
+    );
+    Ok(answer)
 }
 
 async fn with_cloud(places: &Places<'_>, of: &ForRunner) -> anyhow::Result<Vec<Check>> {

@@ -247,23 +247,23 @@ impl Trial<'_> {
                 return Err(place.failed(failure));
             }
         };
-        for removal in &removals {
+        // Said again without the fault, by `restore`, the instance goes.
+        let left = alive(&self.snapshot().await?);
+        if left.len() < self.standing.instances.len() {
+            return Err(place.failed("more instances went than were named"));
+        }
+        for (of, removal) in others.iter().zip(&removals) {
             match removal {
-                Removal::Gone if !fault.reaches() => {
-                    return Err(place.failed(
-                        "the instance is called gone, and nothing is known of it; next: refuse",
-                    ));
+                Removal::Gone if left.iter().any(|there| there.id == of.id) => {
+                    return Err(
+                        place.failed("an instance that stands is called gone; next: refuse")
+                    );
                 }
                 Removal::Refused(problem) if fault == Fault::Slow => {
                     return Err(place.failed(format!("a slow answer is refused: {problem}")));
                 }
                 _ => {}
             }
-        }
-        // Said again without the fault, by `restore`, the instance goes.
-        let left = alive(&self.snapshot().await?).len();
-        if left < self.standing.instances.len() {
-            return Err(place.failed("more instances went than were named"));
         }
         Ok(is_tried)
     }

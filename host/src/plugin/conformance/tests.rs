@@ -486,9 +486,9 @@ async fn without_a_configuration_what_needs_none_is_checked_and_the_rest_is_list
     passed       describe is pure and stable
     passed       describe says a name, a version, a schema and origins
     passed       init refuses a configuration without its required keys
-    not checked  init needs no network: needs --config, with a runner whose group may be used for this
-    not checked  open names the group, and changes nothing: needs --config, with a runner whose group may be used for this
-    not checked  update lists every instance once, and the same again: needs --config, with a runner whose group may be used for this
+    not checked  init needs no network: needs --config
+    not checked  open names the group, and changes nothing: needs --config
+    not checked  update lists every instance once, and the same again: needs --config
     ");
     let rest = &lines[3..];
     assert!(

@@ -53,7 +53,6 @@ impl<'a> Trial<'a> {
         patience: Patience,
         token: String,
     ) -> Self {
-        let needs_config = "needs --config, with a runner whose group may be used for this";
         Self {
             subject,
             wire,
@@ -64,7 +63,7 @@ impl<'a> Trial<'a> {
             seat: None,
             standing: Standing::default(),
             longest_memo: (0, String::new()),
-            no_cloud: config.is_none().then(|| needs_config.to_owned()),
+            no_cloud: config.is_none().then(|| "needs --config".to_owned()),
             no_change: None,
         }
     }

@@ -62,17 +62,14 @@ impl Fault {
         }
     }
 
-    /// Whether the cloud gets the request.
-    pub fn reaches(self) -> bool {
-        matches!(
-            self,
-            Self::Halved | Self::Truncated | Self::Slow | Self::Unanswered
-        )
+    /// Whether the cloud gets the request: an answer of status 200 is never made up, because a plugin may trust it.
+    fn reaches(self) -> bool {
+        !matches!(self, Self::TooMany | Self::Broken | Self::Unreached)
     }
 
-    /// Whether one request alone has it: what the cloud did and nobody was told of happens once.
+    /// Whether one request alone has it, and the next goes well.
     fn is_single(self) -> bool {
-        self.reaches() && self != Self::Slow
+        matches!(self, Self::Halved | Self::Truncated | Self::Unanswered)
     }
 
     async fn answer(self, upstream: Upstream<'_>) -> Result<Answer, Error> {
@@ -90,11 +87,6 @@ impl Fault {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "something went wrong",
             )),
-            Self::Garbage => Ok(Answer::new(
-                StatusCode::OK,
-                &b"\x00\xff\xfe<<{{[\"not what was asked for"[..],
-            )),
-            Self::Empty => Ok(Answer::new(StatusCode::OK, Bytes::new())),
             _ => Err(Error::ConnectionRefused),
         }
     }
@@ -103,6 +95,8 @@ impl Fault {
         match self {
             Self::Slow => answer.ending = Ending::Dripping(DRIP),
             Self::Unanswered => return Err(Error::ConnectionTerminated),
+            Self::Garbage => answer.body = Bytes::from_static(GARBAGE),
+            Self::Empty => answer.body = Bytes::new(),
             _ => {
                 answer.body.truncate(answer.body.len() / 2);
                 if self == Self::Truncated {
@@ -113,6 +107,8 @@ impl Fault {
         Ok(answer)
     }
 }
+
+const GARBAGE: &[u8] = b"\x00\xff\xfe<<{{[\"not what was asked for";
 
 /// Between two pieces of a slow answer.
 const DRIP: Duration = Duration::from_millis(30);
