@@ -96,7 +96,7 @@ async fn the_aws_plugin_does_what_every_provider_must() -> Result<()> {
         "{said}"
     );
     ensure!(
-        said.contains("not checked  init needs no network: needs --config"),
+        said.contains("not checked  open names the group, and changes nothing: needs --config"),
         "{said}"
     );
     ensure!(alone.cloud.group().await?.desired == 0);

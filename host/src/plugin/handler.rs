@@ -50,7 +50,7 @@ fn handle(
 
 #[cfg(test)]
 mod tests {
-    use types::{HostFields as _, HostOutgoingRequest as _, HostRequestOptions as _};
+    use types::HostOutgoingRequest as _;
     use wasmtime::component::ResourceTable;
     use wasmtime_wasi_http::{Error, WasiBody, WasiHttpCtx, WasiHttpHooks};
 
@@ -91,12 +91,13 @@ mod tests {
             let this = Resource::new_borrow(request.rep());
             let set = view.set_authority(this, Some("h.example".to_owned()));
             assert!(matches!(set, Ok(Ok(()))));
+            let this = Resource::new_borrow(request.rep());
+            let set = view.set_path_with_query(this, Some("/".to_owned()));
+            assert!(matches!(set, Ok(Ok(()))));
             let options = types::HostRequestOptions::new(&mut view).expect("there is room");
             let rep = options.rep();
             let sent = handle(&mut view, request, Some(options)).expect("it does not trap");
-            let Ok(answer) = sent else {
-                panic!("it was not sent");
-            };
+            let answer = sent.expect("it is sent");
             let left: Resource<types::RequestOptions> = Resource::new_borrow(rep);
             assert!(table.get(&left).is_err());
             table.delete(answer).expect("it is there");

@@ -9,10 +9,10 @@ use super::chosen::{self, Chosen, ForRunner};
 use super::{Answer, Places, live, say};
 use crate::cli::plugin::{OfRunner, Subject};
 use crate::fleet::group::ProviderSettings;
+use crate::plugin::conformance::scripted::{made_up, wanted};
 use crate::plugin::conformance::wire::Wire;
-use crate::plugin::conformance::{Check, Patience, Sandboxed, Trial, Verdict};
+use crate::plugin::conformance::{Check, Ground, Patience, Sandboxed, Trial, Verdict};
 use crate::plugin::egress::tap::Tap;
-use crate::plugin::grants::Grants;
 use crate::plugin::platform::{Platform, PlatformOptions, RehearsalRequest};
 
 pub(super) async fn check(
@@ -38,28 +38,33 @@ pub(super) async fn check(
     Ok(summary(&checks))
 }
 
+/// With a made-up configuration, on a wire that leads nowhere, under what it wants.
 async fn without_cloud(places: &Places<'_>, subject: &Subject) -> anyhow::Result<Answer> {
-    let wire = Arc::new(Wire::default());
+    let wire = Arc::new(Wire::scripted());
     let options = PlatformOptions {
         tap: Some(wire.clone() as Arc<dyn Tap>),
         ..chosen::options(places)?
     };
     let chosen = Chosen::of(subject, &options)?;
     let platform = Platform::start(options)?;
+    let examined = platform
+        .examine(&chosen.plugin, chosen.file.clone())
+        .await?;
+    let config = made_up(&examined.description);
     let request = RehearsalRequest {
         plugin: &chosen.plugin,
         file: chosen.file,
-        config: &serde_json::Value::Null,
+        config: &config,
         settings: ProviderSettings::default(),
         group_key: "",
-        // Whoever it is, it is given nothing.
-        grants: Some(Grants::default()),
+        grants: Some(wanted(&examined.description)),
     };
     let rehearsal = platform.rehearse(request).await?;
     let subject = Sandboxed {
         recipe: rehearsal.recipe.clone(),
     };
-    let mut trial = Trial::new(&subject, &wire, None, Patience::default(), String::new());
+    let (ground, patience) = (Ground::Scripted(&config), Patience::default());
+    let mut trial = Trial::new(&subject, &wire, ground, patience, "check".to_owned());
     let checks = trial.run(|check| say(&check.to_string())).await;
     let mut answer = summary(&checks);
     answer.text.push_str(
@@ -78,7 +83,7 @@ async fn with_cloud(places: &Places<'_>, of: &ForRunner) -> anyhow::Result<Vec<C
     let config = &of.runner.autoscaler.plugin_config;
     let token = format!("check-{:016x}", rand::rng().random::<u64>());
     let patience = Patience::default();
-    let mut trial = Trial::new(&subject, &wire, Some(config), patience, token);
+    let mut trial = Trial::new(&subject, &wire, Ground::Cloud(config), patience, token);
     let mut checks = tokio::select! {
         checks = trial.run(|check| say(&check.to_string())) => checks,
         _ = tokio::signal::ctrl_c() => {

@@ -1,8 +1,8 @@
 //! `fleetling plugin trust`: a plugin tries to reach its cloud, and a person decides about each thing that it is refused.
 //!
 //! ```text
-//! rehearse under the table so far ─ open, update ─► refused? ─ asked, y ─► table grows ─┐   nothing new refused
-//!    ▲                                                  └ n: never asked again          │   ─► show, ask, write
+//! rehearse under the table so far ─ open, update ─► refused? ─ asked, y ─► table grows ─┐   nothing new granted
+//!    ▲                                                  └ n                             │   ─► show, ask, write
 //!    └─────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //! Nothing is written before the last question, and then the whole file at once.
@@ -69,7 +69,7 @@ pub(super) async fn trust(
         text: before.clone(),
         digest: examined.digest.hex(),
         is_shipped: examined.is_shipped,
-        declined: BTreeSet::new(),
+        asked: BTreeSet::new(),
     };
     review.add(plugin, &format!("sha256 = \"{}\"", review.digest))?;
     let reached = loop {
@@ -137,7 +137,8 @@ struct Review {
     text: String,
     digest: String,
     is_shipped: bool,
-    declined: BTreeSet<String>,
+    /// Each thing is asked about once, whatever the answer was.
+    asked: BTreeSet<String>,
 }
 
 impl Review {
@@ -156,7 +157,7 @@ impl Review {
 
     /// True if the table grew.
     fn decide(&mut self, plugin: &str, refused: Refused) -> anyhow::Result<bool> {
-        if self.declined.contains(refused.what()) {
+        if !self.asked.insert(refused.what().to_owned()) {
             return Ok(false);
         }
         let lines = match &refused {
@@ -184,10 +185,7 @@ impl Review {
         };
         match lines {
             Some(lines) => self.add(plugin, &lines).map(|()| true),
-            None => {
-                self.declined.insert(refused.what().to_owned());
-                Ok(false)
-            }
+            None => Ok(false),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Trial ─ perform(Item) ─► Check { name, verdict }, told as soon as it is known
 //!   │       words: describe, init       listing: open, update      resize: increase, decrease
 //!   │       reach: connect-info, …      faults: every call, every request of it     killed: increase, cut off anywhere
+//!   │       scripted: what of all this needs no cloud
 //!   ├─ Subject: instances of the plugin, fresh ones at any time
 //!   └─ Wire: the plugin's way out, which faults and deaths come by
 //! ```
@@ -15,6 +16,7 @@ mod killed;
 mod listing;
 mod reach;
 mod resize;
+pub mod scripted;
 mod seat;
 mod trial;
 pub mod wire;
@@ -27,7 +29,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use seat::{Sandboxed, Subject};
-pub use trial::Trial;
+pub use trial::{Ground, Trial};
 
 use wire::Fault;
 

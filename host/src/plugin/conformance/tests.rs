@@ -387,8 +387,13 @@ impl Fake {
 }
 
 /// All checks of a provider with this flaw; what it made is gone afterwards.
-async fn checks(flaw: Flaw, config: Option<Value>) -> Vec<Check> {
-    let wire = Arc::new(Wire::default());
+async fn checks(flaw: Flaw) -> Vec<Check> {
+    let config = json!({ "name": "one" });
+    tried(flaw, Ground::Cloud(&config), Wire::default()).await
+}
+
+async fn tried(flaw: Flaw, ground: Ground<'_>, wire: Wire) -> Vec<Check> {
+    let wire = Arc::new(wire);
     let cloud = Arc::new(Mutex::new(Cloud {
         most: 7,
         ..Cloud::default()
@@ -402,7 +407,7 @@ async fn checks(flaw: Flaw, config: Option<Value>) -> Vec<Check> {
         cloud: Duration::from_secs(5),
         ..Patience::default()
     };
-    let mut trial = Trial::new(&fake, &wire, config.as_ref(), patience, "t".to_owned());
+    let mut trial = Trial::new(&fake, &wire, ground, patience, "t".to_owned());
     let mut told = 0;
     let checks = trial.run(|_| told += 1).await;
     assert_eq!(told, checks.len());
@@ -421,7 +426,7 @@ fn failures(checks: &[Check]) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn a_provider_without_a_flaw_passes_every_check() {
-    let checks = checks(Flaw::None, Some(json!({ "name": "one" }))).await;
+    let checks = checks(Flaw::None).await;
     let names: Vec<_> = checks.iter().map(|check| check.name).collect();
     assert_eq!(names, super::names());
     let other: Vec<_> = checks
@@ -465,7 +470,7 @@ async fn each_flaw_is_found_by_its_check() {
         (Flaw::LongMemos, Item::MemosAreShort),
     ];
     for (flaw, item) in flaws {
-        let checks = checks(flaw, Some(json!({ "name": "one" }))).await;
+        let checks = checks(flaw).await;
         let found = failures(&checks);
         assert!(
             found.iter().any(|line| line.contains(item.name())),
@@ -475,27 +480,65 @@ async fn each_flaw_is_found_by_its_check() {
     }
 }
 
+/// The same without a cloud, with a configuration made up from its schema.
+async fn scripted(flaw: Flaw) -> Vec<Check> {
+    let config = json!({ "name": "x" });
+    tried(flaw, Ground::Scripted(&config), Wire::scripted()).await
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_configuration_what_needs_none_is_checked_and_the_rest_is_listed() {
-    let lines: Vec<_> = checks(Flaw::None, None)
+    let lines: Vec<_> = scripted(Flaw::None)
         .await
         .iter()
         .map(ToString::to_string)
         .collect();
-    insta::assert_snapshot!(lines[..6].join("\n"), @r"
+    insta::assert_snapshot!(lines.join("\n"), @r"
     passed       describe is pure and stable
     passed       describe says a name, a version, a schema and origins
     passed       init refuses a configuration without its required keys
-    not checked  init needs no network: needs --config
+    passed       init needs no network
     not checked  open names the group, and changes nothing: needs --config
     not checked  update lists every instance once, and the same again: needs --config
+    not checked  increase adds what it accepts, and update lists it: needs --config
+    not checked  connect-info before running is not-ready: needs --config
+    not checked  increase with a repeated token adds nothing: needs --config
+    not checked  connect-info of a running instance says where it is: needs --config
+    not checked  connect-info of an unknown instance is not-found: needs --config
+    not checked  heartbeat is quick, with one request at most: needs --config
+    passed       answers of status 429 are survived
+    passed       answers of status 500 are survived
+    passed       garbage for an answer is survived
+    passed       empty answers are survived
+    not checked  half an answer is survived: needs --config
+    not checked  a connection lost within an answer is survived: needs --config
+    not checked  slow answers are waited for: needs --config
+    passed       a cloud that cannot be reached is survived
+    not checked  a connection lost before the answer is survived: needs --config
+    not checked  decrease of nothing and of an unknown instance is harmless: needs --config
+    not checked  decrease of the same instance twice removes one: needs --config
+    not checked  increase killed between any two of its requests leaks nothing: needs --config
+    not checked  increase beyond the maximum is accepted in part: needs --config
+    not checked  shutdown that is not for good keeps instances: needs --config
+    not checked  memos are at most 4 KiB: needs --config
+    not checked  no request and no secret is outside of its grants: needs --config
     ");
-    let rest = &lines[3..];
-    assert!(
-        rest.iter().all(|line| line.starts_with("not checked")),
-        "{rest:#?}"
-    );
-    assert_eq!(lines.len(), super::names().len());
+    for (flaw, item) in [
+        (Flaw::InitAsks, Item::InitIsQuiet),
+        (Flaw::Panics, Item::Survives(Fault::Broken)),
+        (Flaw::ListsNothingInTrouble, Item::Survives(Fault::Garbage)),
+        (
+            Flaw::CallsGoneWhatItCannotSee,
+            Item::Survives(Fault::Unreached),
+        ),
+    ] {
+        let found = failures(&scripted(flaw).await);
+        assert!(
+            found.iter().any(|line| line.contains(item.name())),
+            "{flaw:?} is not found by {:?}: {found:#?}",
+            item.name()
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -506,12 +549,12 @@ async fn failures_say_what_where_and_what_next() {
         Flaw::ListsNothingInTrouble,
         Flaw::KeepsTokensTooLate,
     ] {
-        let checks = checks(flaw, Some(json!({ "name": "one" }))).await;
+        let checks = checks(flaw).await;
         lines.extend(failures(&checks).into_iter().next());
     }
     insta::assert_snapshot!(lines.join("\n"), @r"
     failed       init needs no network: it asked for POST http://cloud.example; next: leave requests to `open`, because `init` runs after every rebuild
     failed       answers of status 429 are survived: `update`, at its request 1: the snapshot lacks 2 of 2 instances, which then count as gone; next: refuse
-    failed       half an answer is survived: `increase`, at its request 2: asked for one, and repeated with the same token: the group should have 3 instances, `update` lists 4
+    failed       garbage for an answer is survived: `increase`, at its request 2: asked for one, and repeated with the same token: the group should have 3 instances, `update` lists 4
     ");
 }

@@ -16,11 +16,20 @@ pub(super) const STANDING: u32 = 2;
 /// What `decrease` takes at once.
 const AT_ONCE: usize = 50;
 
+/// Where it is tried, with which `plugin_config`.
+#[derive(Clone, Copy, Debug)]
+pub enum Ground<'a> {
+    /// Without a cloud: the configuration is made up, and the wire answers every request by itself.
+    Scripted(&'a Value),
+    /// A group that the configuration leads to.
+    Cloud(&'a Value),
+}
+
 pub struct Trial<'a> {
     pub(super) subject: &'a dyn Subject,
     pub(super) wire: &'a Wire,
-    /// `plugin_config`; without one, only what needs no cloud is tried.
-    pub(super) config: Option<&'a Value>,
+    pub(super) config: &'a Value,
+    is_scripted: bool,
     pub(super) patience: Patience,
     /// Makes tokens of this trial its own.
     pub(super) token: String,
@@ -49,21 +58,26 @@ impl<'a> Trial<'a> {
     pub fn new(
         subject: &'a dyn Subject,
         wire: &'a Wire,
-        config: Option<&'a Value>,
+        ground: Ground<'a>,
         patience: Patience,
         token: String,
     ) -> Self {
+        let (config, is_scripted) = match ground {
+            Ground::Scripted(config) => (config, true),
+            Ground::Cloud(config) => (config, false),
+        };
         Self {
             subject,
             wire,
             config,
+            is_scripted,
             patience,
             token,
             tokens: 0,
             seat: None,
             standing: Standing::default(),
             longest_memo: (0, String::new()),
-            no_cloud: config.is_none().then(|| "needs --config".to_owned()),
+            no_cloud: None,
             no_change: None,
         }
     }
@@ -97,17 +111,15 @@ impl<'a> Trial<'a> {
         match item {
             I::DescribeIsPure | I::DescriptionIsUsable | I::InitRefuses => None,
             // Whatever went wrong before, what was refused so far is known.
-            I::GrantsSuffice if self.config.is_some() => None,
-            I::InitIsQuiet | I::OpenAnswers | I::SnapshotIsStable | I::GrantsSuffice => {
-                self.no_cloud.clone()
-            }
+            I::GrantsSuffice => None,
+            I::InitIsQuiet | I::OpenAnswers | I::SnapshotIsStable => self.no_cloud.clone(),
             _ => self.no_cloud.clone().or_else(|| self.no_change.clone()),
         }
     }
 
     /// What one verdict means for the items after it.
     fn learn(&mut self, item: Item, verdict: &Verdict) {
-        if self.no_cloud.is_some() || *verdict == Verdict::Passed {
+        if self.is_scripted || self.no_cloud.is_some() || *verdict == Verdict::Passed {
             return;
         }
         let after = || format!("after what was found of \"{}\"", item.name());
@@ -126,6 +138,16 @@ impl<'a> Trial<'a> {
     }
 
     async fn perform(&mut self, item: Item) -> Outcome {
+        match item {
+            Item::DescribeIsPure | Item::DescriptionIsUsable | Item::InitRefuses => {}
+            Item::InitIsQuiet if self.is_scripted => return self.scripted_init_is_quiet().await,
+            Item::Survives(fault) if self.is_scripted => {
+                return self.scripted_survives(fault).await;
+            }
+            Item::GrantsSuffice if self.is_scripted => return self.scripted_grants_suffice(),
+            _ if self.is_scripted => return Err(not_checked("needs --config")),
+            _ => {}
+        }
         match item {
             Item::DescribeIsPure => self.describe_is_pure().await,
             Item::DescriptionIsUsable => self.description_is_usable().await,
@@ -187,8 +209,7 @@ impl<'a> Trial<'a> {
 
     /// A fresh instance of the plugin, as after a restart.
     pub(super) async fn fresh(&self) -> Result<Box<dyn InstanceGroup>, Stop> {
-        let config = self.config.ok_or_else(|| not_checked("needs --config"))?;
-        let built = self.subject.start(config).await;
+        let built = self.subject.start(self.config).await;
         built.map_err(|why| match why {
             NotBuilt::Refused(problem) => failed(format!("`init` refused: {problem}")),
             NotBuilt::Lost(lost) => failed(lost.0),

@@ -67,6 +67,11 @@ impl Fault {
         !matches!(self, Self::TooMany | Self::Broken | Self::Unreached)
     }
 
+    /// Whether it is made of what the cloud answered.
+    pub fn needs_an_answer(self) -> bool {
+        self.reaches() && !matches!(self, Self::Garbage | Self::Empty)
+    }
+
     /// Whether one request alone has it, and the next goes well.
     fn is_single(self) -> bool {
         matches!(self, Self::Halved | Self::Truncated | Self::Unanswered)
@@ -140,6 +145,8 @@ struct Record {
 /// One check's.
 #[derive(Debug)]
 pub struct Wire {
+    /// No request leaves: an empty answer stands in for the cloud's.
+    is_scripted: bool,
     record: Mutex<Record>,
     killed: watch::Sender<bool>,
 }
@@ -147,6 +154,7 @@ pub struct Wire {
 impl Default for Wire {
     fn default() -> Self {
         Self {
+            is_scripted: false,
             record: Mutex::new(Record {
                 mode: Mode::Through,
                 asked: Vec::new(),
@@ -159,6 +167,14 @@ impl Default for Wire {
 }
 
 impl Wire {
+    /// On which nobody but the wire itself answers.
+    pub fn scripted() -> Self {
+        Self {
+            is_scripted: true,
+            ..Self::default()
+        }
+    }
+
     /// Every exchange as it is, counted anew.
     pub fn open(&self) {
         self.set(Mode::Through);
@@ -198,6 +214,15 @@ impl Wire {
         denied
     }
 
+    /// Hosts alone, each once.
+    pub fn hosts_denied(&self) -> Vec<String> {
+        let record = self.record();
+        let mut hosts: Vec<_> = record.denied.iter().map(|(what, _)| what.clone()).collect();
+        hosts.sort();
+        hosts.dedup();
+        hosts
+    }
+
     /// Returns when the deadly request came.
     pub async fn killed(&self) {
         let mut killed = self.killed.subscribe();
@@ -218,6 +243,11 @@ impl Tap for Wire {
             let origin = asked.url.origin().ascii_serialization();
             record.asked.push(format!("{} {origin}", asked.method));
             (record.mode, record.asked.len() - 1)
+        };
+        let upstream: Upstream<'_> = if self.is_scripted {
+            Box::pin(async { Ok(Answer::new(StatusCode::OK, Bytes::new())) })
+        } else {
+            upstream
         };
         match mode {
             Mode::Faulty { fault, at } if number == at || number > at && !fault.is_single() => {

@@ -1,7 +1,7 @@
 //! Plugins looked at and checked by commands, in the sandbox that a manager has.
 
 use crate::plugin::conformance::wire::{Fault, Wire};
-use crate::plugin::conformance::{Check, Patience, Sandboxed, Trial, Verdict};
+use crate::plugin::conformance::{Check, Ground, Patience, Sandboxed, Trial, Verdict};
 use crate::plugin::egress::tap::Tap;
 
 use super::*;
@@ -40,7 +40,7 @@ async fn checked(bytes: &[u8], grants: &str) -> Vec<Check> {
     let recipe = rehearsal.expect("it is sound").recipe;
     let subject = Sandboxed { recipe };
     let token = "t".to_owned();
-    let mut trial = Trial::new(&subject, &wire, Some(&config), patience(), token);
+    let mut trial = Trial::new(&subject, &wire, Ground::Cloud(&config), patience(), token);
     let checks = trial.run(|_| {}).await;
     assert_eq!(trial.sweep().await, Ok(()));
     checks
