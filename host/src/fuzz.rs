@@ -106,7 +106,7 @@ pub fn config_toml(bytes: &[u8]) {
     for problem in problems {
         is_within(text, problem.line, problem.column);
     }
-    let (said, is_clean) = config::lint::lint(path, &loaded);
+    let (said, is_clean) = config::lint::lint(path, &loaded, config::lint::FromPlugins::default());
     assert_eq!(is_clean, problems.is_empty(), "{said}");
 }
 

@@ -64,6 +64,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let places = app::Places {
                 plugin_dirs: &common.plugin_dirs,
                 config: &path,
+                is_config_given: common.config.is_some(),
             };
             let linting = app::lint(config::load(&path, variable), places);
             let (text, clean) = runtime()?.block_on(linting);
@@ -76,6 +77,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let places = app::Places {
                 plugin_dirs: &common.plugin_dirs,
                 config: &config,
+                is_config_given: common.config.is_some(),
             };
             let answer = runtime()?.block_on(app::plugin(command, places))?;
             print(answer.text.as_bytes())?;

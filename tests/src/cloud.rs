@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! moto_cloud.py ──stdout: launched, ended, key, request──► reader task ──► journal, and `Happening`s for the instances
-//!               ◄──stdin: booted, terminate, desire, group, allow, … ── Cloud::ask, answered on stdout
+//!               ◄──stdin: booted, terminate, desire, most, group, allow, … ── Cloud::ask, answered on stdout
 //! ```
 
 use std::collections::HashMap;
@@ -173,6 +173,11 @@ impl Cloud {
     /// Sets the group's size, as a person would.
     pub async fn desire(&self, count: u32) -> Result<()> {
         self.ask(json!({"desire": count})).await.map(drop)
+    }
+
+    /// Sets the group's maximum.
+    pub async fn allow_at_most(&self, count: u32) -> Result<()> {
+        self.ask(json!({"most": count})).await.map(drop)
     }
 
     pub async fn group(&self) -> Result<Group> {

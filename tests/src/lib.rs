@@ -11,6 +11,7 @@
 //! Each lab has a network, a label and a folder of its own, and a reaper process that removes them however the lab ends.
 
 pub mod cloud;
+pub mod cloud_alone;
 pub mod coordinator;
 pub mod detour;
 pub mod figures;
@@ -23,6 +24,7 @@ pub mod manager;
 pub mod registry;
 mod run;
 
+pub use cloud_alone::CloudAlone;
 pub use coordinator::job::Job;
 pub use coordinator::{Coordinator, JobId};
 pub use detour::{Detour, Way};

@@ -34,6 +34,11 @@ impl Configuration {
         let config = DOCUMENTED
             .replace("https://gitlab.com", gitlab.url())
             .replace("<token>", &gitlab.runner_token());
+        Self::of_cloud(config, access)
+    }
+
+    /// With the files that lead to this cloud.
+    pub(crate) fn of_cloud(config: String, access: &Access) -> Self {
         Self {
             config,
             plugins: format!(

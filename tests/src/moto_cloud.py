@@ -197,6 +197,8 @@ def main():
             elif "lack" in asked:
                 # A place that stays empty; moto fills every one at once, and knows no failed launch.
                 autoscaling_backends[DEFAULT_ACCOUNT_ID][REGION].autoscaling_groups[group].desired_capacity += asked["lack"]
+            elif "most" in asked:
+                scaling.update_auto_scaling_group(AutoScalingGroupName=group, MaxSize=asked["most"])
             elif "group" in asked:
                 described = scaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"][0]
                 answer = {"desired": described["DesiredCapacity"],

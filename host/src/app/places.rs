@@ -8,7 +8,6 @@ use tracing::warn;
 
 use crate::config::usable;
 use crate::plugin::compile::{self, Compiler, LARGE};
-use crate::plugin::egress::Observer;
 use crate::plugin::platform::{Platform, PlatformOptions};
 use crate::store::audit::Audit;
 use crate::store::{Store, place};
@@ -81,16 +80,15 @@ pub(crate) fn platform(
     config: &Path,
     store: Store,
 ) -> anyhow::Result<Arc<Platform>> {
-    observed_platform(given, config, store, Arc::new(|_| {}))
+    Ok(Platform::start(platform_options(given, config, store)?)?)
 }
 
-/// The same with somebody who is told of every request that a plugin makes.
-pub(super) fn observed_platform(
+/// The same, for whoever changes something of it first.
+pub(super) fn platform_options(
     given: &[PathBuf],
     config: &Path,
     store: Store,
-    observer: Observer,
-) -> anyhow::Result<Arc<Platform>> {
+) -> anyhow::Result<PlatformOptions> {
     let beside = config.parent().unwrap_or(Path::new("."));
     let (data, plugin_dirs) = (data_dir()?, plugin_dirs(given, config)?);
     // systemd's word first; else beside the state, which the manager's user can write. A command that only looks has no
@@ -99,17 +97,25 @@ pub(super) fn observed_platform(
         .map(PathBuf::from)
         .or_else(|| store.dir().map(|dir| dir.join("cache")))
         .or_else(own_cache);
-    let options = PlatformOptions {
+    Ok(PlatformOptions {
         plugin_dirs,
         search_path: std::env::var_os("PATH"),
         data_dir: Some(data),
         compiler: cache_dir.clone().and_then(compiler),
         cache_dir,
-        observer,
         audit: store.dir().map(audit).unwrap_or_default(),
         ..PlatformOptions::new(beside.join("plugins.toml"), store)
+    })
+}
+
+/// What a manager of this configuration keeps, to be looked at: its directory is neither made nor locked.
+pub(super) fn beside_manager(config: &Path, usable: Option<&usable::Config>) -> Store {
+    let candidates = match usable {
+        Some(usable) => state_dirs(usable),
+        None => place::Places::of_process(None, None, config).candidates(),
     };
-    Ok(Platform::start(options)?)
+    let kept = candidates.iter().find(|dir| dir.is_dir());
+    kept.map_or_else(Store::in_memory, |dir| Store::beside(dir))
 }
 
 /// This binary, under its other name.

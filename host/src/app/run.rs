@@ -22,7 +22,7 @@ use crate::job::ManagerIdentity;
 use crate::observe::journal::Recorder;
 use crate::observe::metrics::{Metrics, RequestEnd};
 use crate::plugin::egress::Observer;
-use crate::plugin::platform::Platform;
+use crate::plugin::platform::{Platform, PlatformOptions};
 use crate::store::Store;
 
 /// What the command line decided.
@@ -131,12 +131,11 @@ impl Process {
         if let Err(problem) = trace::clear(&spool_dir) {
             warn!(dir = %spool_dir.display(), %problem, "old job logs were not removed");
         }
-        let platform = places::observed_platform(
-            &options.plugin_dirs,
-            &config.path,
-            store.clone(),
-            counted_by(options.metrics.clone()),
-        )?;
+        let plugins = places::platform_options(&options.plugin_dirs, &config.path, store.clone())?;
+        let platform = Platform::start(PlatformOptions {
+            observer: counted_by(options.metrics.clone()),
+            ..plugins
+        })?;
         Ok(Self {
             identity: Arc::new(ManagerIdentity {
                 version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -11,6 +11,7 @@ mod label;
 mod leftovers;
 mod line;
 pub mod machine;
+mod probe;
 pub mod readiness;
 mod reference;
 mod shell;

@@ -71,6 +71,7 @@ impl Clocks {
 }
 
 /// Everything an instance is made of, again after every failure.
+#[derive(Clone)]
 pub struct Recipe {
     /// The operator's name of the plugin.
     pub plugin: String,

@@ -323,7 +323,7 @@ fn group(group: wit::Group) -> Group {
     Group {
         id: group.id,
         max_size: group.max_size,
-        owner: group.owner.map(short),
+        owner: group.owner.map(told),
         notices: notices(group.notices),
     }
 }
@@ -348,7 +348,7 @@ fn snapshot(snapshot: wit::Snapshot) -> Snapshot {
         instances: snapshot.instances.into_iter().map(listed).collect(),
         target: snapshot.target,
         max_size: snapshot.max_size,
-        owner: snapshot.owner.map(short),
+        owner: snapshot.owner.map(told),
         notices: notices(snapshot.notices),
         generation: extra(snapshot.extras, "generation"),
     }

@@ -17,6 +17,7 @@ mod permits;
 mod policy;
 mod resolver;
 mod route;
+pub mod tap;
 mod tls;
 
 use std::collections::HashMap;
@@ -40,6 +41,7 @@ use self::exchange::Underway;
 use self::pace::Pace;
 use self::permits::{InFlight, Own, PATIENCE, Permits};
 use self::resolver::{AddressRefused, NotResolved};
+use self::tap::{Answer, Asked, Tap};
 use super::grants::{Denial, Limits, Name, Target};
 
 /// Hosts counted by name; what a plugin makes up beyond that shares one count.
@@ -78,6 +80,7 @@ pub struct Egress {
     in_flight: InFlight,
     all: Arc<Semaphore>,
     pace: Mutex<Pace>,
+    tap: Option<Arc<dyn Tap>>,
 }
 
 /// What [`Egress::new`] needs to know.
@@ -89,6 +92,8 @@ pub struct EgressOptions {
     pub resolver: Resolver,
     pub observer: Observer,
     pub all: Arc<Semaphore>,
+    /// Who stands between admitted requests and the network; a manager has nobody there.
+    pub tap: Option<Arc<dyn Tap>>,
 }
 
 impl Egress {
@@ -105,6 +110,7 @@ impl Egress {
             in_flight: InFlight::default(),
             all: options.all,
             pace: Mutex::default(),
+            tap: options.tap,
         };
         egress.tell_problems();
         egress
@@ -185,15 +191,15 @@ impl Egress {
         let to_headers = phase(options.connect_timeout, limits.connect)
             + phase(options.first_byte_timeout, limits.first_byte);
         let idle = phase(options.between_bytes_timeout, limits.idle);
-        let answer = tokio::time::timeout(to_headers, client.execute(request)).await;
+        let exchange = self.exchange(&client, request, &policy, &target);
+        let answer = tokio::time::timeout(to_headers, exchange).await;
         let response = match answer {
             Err(_) => {
                 let problem = format!("no answer has begun within {to_headers:?}");
                 self.trouble(&target, &problem);
                 return Err(Error::HttpResponseTimeout);
             }
-            Ok(Err(problem)) => {
-                let error = self.failed(&policy, &target, problem);
+            Ok(Err(error)) => {
                 if matches!(error, Error::HttpRequestDenied) {
                     underway.denied();
                 }
@@ -236,6 +242,27 @@ impl Egress {
             took: Duration::ZERO,
         };
         Underway::new(exchange, self.observer.clone(), policy.is_logged)
+    }
+
+    /// The answer's head, with its body to come; by way of the tap where there is one.
+    async fn exchange(
+        &self,
+        client: &reqwest::Client,
+        request: reqwest::Request,
+        policy: &Policy,
+        target: &Target,
+    ) -> Result<reqwest::Response, Error> {
+        let asked = self.tap.as_ref().map(|tap| (tap, Asked::of(&request)));
+        let sent = async {
+            let sent = client.execute(request).await;
+            sent.map_err(|problem| self.failed(policy, target, problem))
+        };
+        let Some((tap, asked)) = asked else {
+            return sent.await;
+        };
+        let upstream = async { Answer::collect(sent.await?, policy.limits.body).await };
+        let answer = tap.exchange(asked, Box::pin(upstream)).await?;
+        Ok(answer.into_response())
     }
 
     /// The request in hand, and the right to send it. A guest that is slow with its body holds up nobody but itself.
@@ -288,6 +315,9 @@ impl Egress {
     }
 
     fn denied(&self, target: &Target, denial: &Denial) -> Error {
+        if let Some(tap) = &self.tap {
+            tap.denied(denial);
+        }
         let is_news = self.host(&target.to_string(), |host| {
             host.count.denied += 1;
             host.is_news(&denial.to_string())
@@ -322,6 +352,9 @@ impl Egress {
     pub fn secret_denied(&self, name: &str) {
         // A name is the guest's own choice, and so is its length.
         let name: String = name.chars().take(SECRET_NAME_SHOWN).collect();
+        if let Some(tap) = &self.tap {
+            tap.secret_denied(&name);
+        }
         let is_news = self.host(&format!("secret {name}"), |host| {
             host.count.denied += 1;
             host.is_news("denied")

@@ -23,6 +23,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::bindings::{self, ContractPre, Guest, PACKAGE};
 use super::egress::{Egress, EgressHooks};
 use super::grants::Limits;
+use super::handler;
 use super::kv::Kv;
 use super::log::{GuestLog, Level, Stdio};
 use super::outline::Outline;
@@ -231,7 +232,7 @@ impl Engine {
         let engine = wasmtime::Engine::new(&config)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+        handler::add_to_linker(&mut linker)?;
         bindings::add_to_linker(&mut linker)?;
         let weak = engine.weak();
         std::thread::Builder::new()

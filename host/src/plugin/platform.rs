@@ -22,6 +22,7 @@ use super::actor::{Actor, Clocks, Instance, NotBuilt, Recipe};
 use super::bindings::Description;
 use super::compile::Compiler;
 use super::directory::{Directory, Reference};
+use super::egress::tap::Tap;
 use super::egress::{
     Egress, EgressOptions, Observer, Policy, REQUESTS_IN_ALL, Resolver, system_resolver,
 };
@@ -46,7 +47,7 @@ use crate::store::audit::Audit;
 /// Between two loads of a plugin whose failure may pass by itself.
 const RETRY: Duration = Duration::from_secs(60);
 
-pub use examine::Examined;
+pub use examine::{Examined, Rehearsal, RehearsalRequest};
 
 pub struct PlatformOptions {
     /// In order; see [`Directory`].
@@ -70,6 +71,8 @@ pub struct PlatformOptions {
     pub observer: Observer,
     /// How often `plugins.toml` and granted files are looked at.
     pub watch_interval: Duration,
+    /// Between admitted requests and the network: for commands that look, never for a manager.
+    pub tap: Option<Arc<dyn Tap>>,
 }
 
 impl PlatformOptions {
@@ -88,6 +91,7 @@ impl PlatformOptions {
             resolver: system_resolver(),
             observer: Arc::new(|_| {}),
             watch_interval: Duration::from_secs(1),
+            tap: None,
         }
     }
 }
@@ -391,6 +395,23 @@ impl Platform {
     async fn candidate(&self, file: PathBuf, report: &mut LoadReport) -> Result<Candidate, Cause> {
         let plugin = report.plugin.clone();
         report.file = Some(file.clone());
+        let (standing, bytes) = self.standing(plugin, file).await?;
+        let Standing {
+            digest, is_shipped, ..
+        } = standing;
+        report.digest = Some(digest);
+        let grants = standing.grants(&self.grants.borrow());
+        self.pins
+            .check(&standing.plugin, digest, &grants, is_shipped)?;
+        Ok(Candidate {
+            program: self.compile(bytes).await?,
+            standing,
+            grants,
+        })
+    }
+
+    /// What the file is, and what is in it.
+    async fn standing(&self, plugin: String, file: PathBuf) -> Result<(Standing, Vec<u8>), Cause> {
         let path = file.clone();
         let read = tokio::task::spawn_blocking(move || sighting::read(&path)).await;
         let read = read.unwrap_or_else(|problem| Err(Unreadable::Io(problem.to_string())));
@@ -402,22 +423,13 @@ impl Platform {
             },
         })?;
         let digest = Digest::of(&bytes);
-        report.digest = Some(digest);
-        let is_shipped = self.shipped.lists(&plugin, digest);
         let standing = Standing {
+            is_shipped: self.shipped.lists(&plugin, digest),
             plugin,
             file,
             digest,
-            is_shipped,
         };
-        let grants = standing.grants(&self.grants.borrow());
-        self.pins
-            .check(&standing.plugin, digest, &grants, is_shipped)?;
-        Ok(Candidate {
-            program: self.compile(bytes).await?,
-            standing,
-            grants,
-        })
+        Ok((standing, bytes))
     }
 
     /// On the guests' threads: a plugin that spins at its start must not take one that carries jobs.
@@ -461,6 +473,7 @@ impl Platform {
                 resolver: self.options.resolver.clone(),
                 observer: self.options.observer.clone(),
                 all: self.requests.clone(),
+                tap: self.options.tap.clone(),
             },
             policy,
         );

@@ -42,12 +42,7 @@ impl Directory {
     }
 
     pub(super) fn read_plain(&self, kind: &str, name: &str) -> Result<Option<Vec<u8>>> {
-        let file = self.file(kind, name);
-        match std::fs::read(&file) {
-            Ok(record) => Ok(Some(record)),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(problem("read", &file, &e)),
-        }
+        read_plain(&self.path, kind, name)
     }
 
     pub(super) fn read_sealed(&self, kind: &str, name: &str) -> Result<Option<Vec<u8>>> {
@@ -115,6 +110,16 @@ impl Directory {
 
     fn file(&self, kind: &str, name: &str) -> PathBuf {
         self.folder(kind).join(&*safe(name))
+    }
+}
+
+/// Takes no lock: a record is replaced whole, so it is read whole whoever writes meanwhile.
+pub(super) fn read_plain(dir: &Path, kind: &str, name: &str) -> Result<Option<Vec<u8>>> {
+    let file = dir.join(&*safe(kind)).join(&*safe(name));
+    match std::fs::read(&file) {
+        Ok(record) => Ok(Some(record)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(problem("read", &file, &e)),
     }
 }
 

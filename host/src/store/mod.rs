@@ -22,7 +22,7 @@ pub mod place;
 mod seal;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use directory::Directory;
@@ -40,6 +40,13 @@ type InMemory = BTreeMap<(String, String), Vec<u8>>;
 enum Records {
     Memory(Arc<Mutex<InMemory>>),
     Directory(Arc<Directory>),
+    /// Another process's directory, and what this one wrote instead of writing there.
+    Beside(Arc<Beside>),
+}
+
+struct Beside {
+    dir: PathBuf,
+    own: Mutex<InMemory>,
 }
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -69,6 +76,17 @@ impl Store {
         Self::open_with(dir, credentials.as_deref())
     }
 
+    /// Reads the plain records that a manager keeps in `dir`, without its lock and its key. What is written stays in this
+    /// process, and so do sealed records: for commands that look.
+    pub fn beside(dir: &Path) -> Self {
+        Self {
+            records: Records::Beside(Arc::new(Beside {
+                dir: dir.to_owned(),
+                own: Mutex::default(),
+            })),
+        }
+    }
+
     fn open_with(dir: &Path, credentials: Option<&Path>) -> Result<Self> {
         Ok(Self {
             records: Records::Directory(Arc::new(Directory::open(dir, credentials)?)),
@@ -79,6 +97,13 @@ impl Store {
         match &self.records {
             Records::Memory(map) => Ok(lock(map).get(&(kind.into(), name.into())).cloned()),
             Records::Directory(dir) => dir.read_plain(kind, name),
+            Records::Beside(beside) => {
+                let own = lock(&beside.own).get(&(kind.into(), name.into())).cloned();
+                match own {
+                    Some(record) => Ok(Some(record)),
+                    None => directory::read_plain(&beside.dir, kind, name),
+                }
+            }
         }
     }
 
@@ -90,6 +115,10 @@ impl Store {
                 Ok(())
             }
             Records::Directory(dir) => dir.write_plain(kind, name, record),
+            Records::Beside(beside) => {
+                lock(&beside.own).insert((kind.into(), name.into()), record.into());
+                Ok(())
+            }
         }
     }
 
@@ -97,12 +126,15 @@ impl Store {
         match &self.records {
             Records::Memory(_) => self.read_plain(kind, name),
             Records::Directory(dir) => dir.read_sealed(kind, name),
+            Records::Beside(beside) => {
+                Ok(lock(&beside.own).get(&(kind.into(), name.into())).cloned())
+            }
         }
     }
 
     pub fn write_sealed(&self, kind: &str, name: &str, record: &[u8]) -> Result<()> {
         match &self.records {
-            Records::Memory(_) => self.write_plain(kind, name, record),
+            Records::Memory(_) | Records::Beside(_) => self.write_plain(kind, name, record),
             Records::Directory(dir) => dir.write_sealed(kind, name, record),
         }
     }
@@ -115,28 +147,34 @@ impl Store {
                 Ok(())
             }
             Records::Directory(dir) => dir.remove(kind, name),
+            Records::Beside(beside) => {
+                lock(&beside.own).remove(&(kind.into(), name.into()));
+                Ok(())
+            }
         }
     }
 
     /// Names of all records of a kind, sorted. A hashed name is listed, and can be read, as its hash.
     pub fn list(&self, kind: &str) -> Result<Vec<String>> {
         match &self.records {
-            Records::Memory(map) => Ok(lock(map)
-                .keys()
-                .filter(|(k, _)| k == kind)
-                .map(|(_, name)| name.clone())
-                .collect()),
+            Records::Memory(map) => Ok(named(&lock(map), kind)),
             Records::Directory(dir) => dir.list(kind),
+            Records::Beside(beside) => Ok(named(&lock(&beside.own), kind)),
         }
     }
 
     /// Where records lie; `None` when they live in memory only.
     pub fn dir(&self) -> Option<&Path> {
         match &self.records {
-            Records::Memory(_) => None,
+            Records::Memory(_) | Records::Beside(_) => None,
             Records::Directory(dir) => Some(dir.path()),
         }
     }
+}
+
+fn named(records: &InMemory, kind: &str) -> Vec<String> {
+    let of_kind = records.keys().filter(|(k, _)| k == kind);
+    of_kind.map(|(_, name)| name.clone()).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

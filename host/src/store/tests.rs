@@ -226,3 +226,23 @@ fn an_unwritable_place_is_fatal_only_when_asked_for() {
         "{problem}"
     );
 }
+
+#[test]
+fn who_looks_beside_a_manager_reads_its_plain_records_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let managers = store(dir.path());
+    managers.write_plain("pin", "a", b"one").unwrap();
+    managers.write_sealed("kv", "g", b"words").unwrap();
+    let beside = Store::beside(dir.path());
+    assert_eq!(beside.read_plain("pin", "a").unwrap().unwrap(), b"one");
+    assert_eq!(beside.read_plain("pin", "b").unwrap(), None);
+    assert_eq!(beside.read_sealed("kv", "g").unwrap(), None);
+    beside.write_plain("pin", "a", b"two").unwrap();
+    beside.write_sealed("kv", "g", b"own").unwrap();
+    assert_eq!(beside.read_plain("pin", "a").unwrap().unwrap(), b"two");
+    assert_eq!(beside.read_sealed("kv", "g").unwrap().unwrap(), b"own");
+    assert_eq!(beside.list("kv").unwrap(), ["g"]);
+    assert_eq!(managers.read_plain("pin", "a").unwrap().unwrap(), b"one");
+    assert_eq!(managers.read_sealed("kv", "g").unwrap().unwrap(), b"words");
+    assert_eq!(beside.dir(), None);
+}

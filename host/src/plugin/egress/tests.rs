@@ -88,6 +88,7 @@ fn options(names: Names) -> EgressOptions {
         resolver,
         observer: Arc::new(|_| {}),
         all: Arc::new(Semaphore::new(REQUESTS_IN_ALL)),
+        tap: None,
     }
 }
 
@@ -421,4 +422,76 @@ async fn what_a_call_leaves_behind_ends_with_it() {
             .expect("the next call has its own");
     tokio::spawn(Box::into_pin(carrying));
     assert!(text(response).await.is_ok());
+}
+
+/// Notes what passes and what does not, and answers for the cloud where it is told to.
+#[derive(Default)]
+struct Listening {
+    answer: Option<Answer>,
+    passed: Mutex<Vec<String>>,
+    denied: Mutex<Vec<String>>,
+}
+
+#[async_trait::async_trait]
+impl Tap for Listening {
+    async fn exchange(&self, asked: Asked, upstream: tap::Upstream<'_>) -> Result<Answer, Error> {
+        lock(&self.passed).push(format!("{} {}", asked.method, asked.url));
+        match &self.answer {
+            Some(answer) => Ok(answer.clone()),
+            None => upstream.await,
+        }
+    }
+
+    fn denied(&self, denial: &Denial) {
+        lock(&self.denied).push(denial.to_string());
+    }
+}
+
+fn tapped(port: u16, answer: Option<Answer>) -> (Egress, Arc<Listening>) {
+    let toml = format!("http = [\"http://127.0.0.1:{port}\"]\nplaintext = true\nloopback = true");
+    let listening = Arc::new(Listening {
+        answer,
+        ..Listening::default()
+    });
+    let mut egress = egress(&toml, &[]);
+    egress.tap = Some(listening.clone());
+    (egress, listening)
+}
+
+#[tokio::test]
+async fn a_tap_listens_to_what_is_granted_and_hears_of_what_is_not() {
+    let server = Server::start(OK).await;
+    let (egress, listening) = tapped(server.port, None);
+    let url = format!("http://127.0.0.1:{}/a", server.port);
+    let answer = egress.answer(get(&url), quick()).await.expect("granted");
+    assert_eq!(answer.headers()["x-a"], "b");
+    assert_eq!(text(answer).await.expect("whole"), b"hi");
+    assert!(is_denied(
+        &egress.answer(get("http://127.0.0.1:1/"), quick()).await
+    ));
+    assert_eq!(*lock(&listening.passed), [format!("GET {url}")]);
+    let denied = lock(&listening.denied).join("; ");
+    assert_eq!(denied, "http://127.0.0.1:1 is not granted");
+}
+
+#[tokio::test]
+async fn a_tap_answers_without_a_connection_and_ends_a_body_as_it_likes() {
+    use tap::Ending;
+    let body = "x".repeat(100);
+    for (ending, expected) in [
+        (Ending::Whole, Some(100)),
+        (Ending::Dripping(Duration::from_millis(1)), Some(100)),
+        (Ending::Cut, None),
+    ] {
+        let server = Server::start(OK).await;
+        let mut made = Answer::new(http::StatusCode::TOO_MANY_REQUESTS, body.clone());
+        made.ending = ending;
+        let (egress, _) = tapped(server.port, Some(made));
+        let url = format!("http://127.0.0.1:{}/", server.port);
+        let answer = egress.answer(get(&url), quick()).await.expect("an answer");
+        assert_eq!(answer.status(), 429);
+        let read = text(answer).await.ok().map(|bytes| bytes.len());
+        assert_eq!(read, expected, "{ending:?}");
+        assert_eq!(server.seen(), 0);
+    }
 }

@@ -31,8 +31,6 @@ pub use reading::GrantsProblem;
 pub use tls::{CertificateDigest, ClientCertificate, Tls, TlsHost};
 pub use written::{GrantsFile, GrantsProblems};
 
-use entry::Scheme;
-
 /// Where a granted secret is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
@@ -199,6 +197,7 @@ impl Template {
     }
 }
 
+/// As the operator wrote it.
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -1,6 +1,7 @@
 //! The host against plugins that misbehave, each a component of its own, through the platform as `app` uses it.
 
 mod granted;
+mod rehearsed;
 mod replaced;
 
 use std::time::Instant;
