@@ -21,8 +21,8 @@ pub(crate) struct Content {
     absent: Option<String>,
 }
 
-/// One profile: its sections in both files.
-#[derive(Clone, Debug, Default)]
+/// One profile: its sections in both files. It may hold keys, and has no `Debug`.
+#[derive(Clone, Default)]
 pub(crate) struct Profile {
     pub(crate) name: String,
     pub(crate) config: ini::Section,

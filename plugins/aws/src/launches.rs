@@ -25,8 +25,8 @@ const PREFIX: &str = "launch:";
 const KEY: &str = "launches";
 /// As many as a page of activities holds.
 const KEPT: usize = 100;
-/// An older failure says nothing of today's, in milliseconds.
-const OLDEST: u64 = 3_600_000;
+/// In milliseconds. An older failure is not why a place is empty now: AWS tries again within minutes.
+const OLDEST: u64 = 900_000;
 
 /// How many instances the group wants and does not have.
 pub(crate) fn lacking(group: &AutoScalingGroup) -> u32 {

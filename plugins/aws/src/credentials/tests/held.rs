@@ -151,3 +151,26 @@ fn a_service_that_is_slow_is_asked_again_as_it_says() {
     named(&world).open().expect("it answers the second time");
     assert_eq!(world.around.slept(), [Duration::from_secs(1)]);
 }
+
+#[test]
+fn a_throttled_call_is_repeated_as_aws_says_or_left_to_the_host() {
+    let throttled = |wait: &str| {
+        let body = error_xml("Throttling", "Rate exceeded");
+        Ok(response(400, &[("retry-after", wait)], &body))
+    };
+    let world = StandIn::new();
+    world
+        .secret("aws_credentials", &format!("[default]\n{KEYS}"))
+        .answers(GROUPS, throttled("2"));
+    named(&world).open().expect("it answers the second time");
+    assert_eq!(world.around.slept(), [Duration::from_secs(2)]);
+
+    let world = StandIn::new();
+    world
+        .secret("aws_credentials", &format!("[default]\n{KEYS}"))
+        .answers(GROUPS, throttled("30"));
+    let problem = named(&world).open().expect_err("that is long");
+    assert_eq!(problem.kind, ProblemKind::Throttled);
+    assert_eq!(problem.retry_after_ms, Some(30_000));
+    assert_eq!(world.around.slept(), Vec::<Duration>::new());
+}
