@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use fleetling_lab::{Installation, Lab};
 use fleetling_plugin_sdk::testing::Cloud;
 
@@ -35,15 +35,16 @@ async fn a_provider_in_python_is_asked_for_an_instance_makes_it_and_lists_it() -
         token
     );
     let mut manager = lab.start_manager(&configuration)?;
-    // Python is 19 MB, and a debug build of the manager compiles it.
+    // It has 19 MB, which a debug build of the manager compiles: half a minute, on a busy machine some.
     let made = || (cloud.instances() == ["vm-1"]).then_some(());
     let what = "the instance that is to stand idle";
-    lab.journal.until(what, 4 * MINUTE, made).await?;
+    let awaited = lab.journal.until(what, 8 * MINUTE, made).await;
+    awaited.with_context(|| manager.said())?;
     // Listed twice, so it runs, and is dialled: nobody answers there, and that is said by its name.
     manager.says(&["vm-1"], MINUTE).await?;
     for request in cloud.server().requests() {
         let shown = &request.headers()["authorization"];
-        anyhow::ensure!(shown == "Bearer s3cret", "{request:?}");
+        ensure!(shown == "Bearer s3cret", "{request:?}");
     }
     manager.terminate()?;
     manager.ended(MINUTE).await?;

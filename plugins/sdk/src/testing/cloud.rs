@@ -7,7 +7,7 @@
 //! GET    /instances/ID                           200 I                 404
 //! DELETE /instances/ID                           202                   404
 //!
-//! I = {id, group, request, state, created, address, port, user}    state: booting ─ listed once ─▶ running
+//! I = {id, group, request, state, created, address, port, user, listed}    state: booting ─ listed 3 times ─▶ running
 //! ```
 //! Every call needs `Authorization: Bearer` with the cloud's token.
 
@@ -19,6 +19,8 @@ use super::server::{Reply, Server};
 use crate::http::{Method, Request, header};
 
 const PAGE: usize = 2;
+/// How often an instance is listed before it runs: time that no test has to wait for.
+const BOOT: u64 = 3;
 
 /// Answers until it is dropped. Clones are not needed: it is asked over HTTP, and looked into here.
 pub struct Cloud {
@@ -148,7 +150,11 @@ impl Stock {
         members.truncate(PAGE);
         let shown: Vec<Value> = members.iter().map(|one| (*one).clone()).collect();
         for one in members {
-            one["state"] = "running".into();
+            let listed = one["listed"].as_u64().unwrap_or(0) + 1;
+            one["listed"] = listed.into();
+            if listed >= BOOT {
+                one["state"] = "running".into();
+            }
         }
         Reply::json(
             200,
@@ -174,6 +180,7 @@ impl Stock {
             "address": "127.0.0.1",
             "port": 22,
             "user": "ci",
+            "listed": 0,
         });
         self.instances.push(instance.clone());
         Reply::json(201, &instance)
