@@ -17,23 +17,11 @@ async fn a_provider_in_python_is_asked_for_an_instance_makes_it_and_lists_it() -
     std::fs::create_dir_all(&home)?;
     let token = home.join("token");
     std::fs::write(&token, "s3cret\n")?;
-    let mut configuration = lab
+    let configuration = lab
         .configuration()
         .idle_count(1)
         .max_instances(2)
-        .replace("fleeting-plugin-aws", &plugin.to_string_lossy())
-        .replace("name             = \"my-docker-asg\"", "group = \"ci\"")
-        .replace(
-            "profile          = \"default\"",
-            &format!("endpoint = \"{}\"", cloud.url()),
-        )
-        .replace("config_file      = \"/home/user/.aws/config\"", "")
-        .replace("credentials_file = \"/home/user/.aws/credentials\"", "");
-    configuration.plugins = format!(
-        "[toy-python]\nhttp = [\"{}\"]\nplaintext = true\nloopback = true\nsecret.token = {{ file = {:?} }}\n",
-        cloud.url(),
-        token
-    );
+        .small_cloud(&plugin, "toy-python", &cloud.url(), &token);
     let mut manager = lab.start_manager(&configuration)?;
     // It has 19 MB, which a debug build of the manager compiles: half a minute, on a busy machine some.
     let made = || (cloud.instances() == ["vm-1"]).then_some(());

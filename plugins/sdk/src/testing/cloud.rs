@@ -12,6 +12,7 @@
 //! Every call needs `Authorization: Bearer` with the cloud's token.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -35,6 +36,8 @@ struct Stock {
     instances: Vec<Value>,
     faults: Vec<(usize, Reply)>,
     calls: usize,
+    /// Before each answer begins.
+    pause: Duration,
 }
 
 impl Cloud {
@@ -52,6 +55,7 @@ impl Cloud {
             instances: Vec::new(),
             faults: Vec::new(),
             calls: 0,
+            pause: Duration::ZERO,
         }));
         let asked = stock.clone();
         let server = Server::listening_at(port, move |request| {
@@ -85,6 +89,11 @@ impl Cloud {
         stock.faults.push((call, reply));
     }
 
+    /// Every answer begins so much later from now on; others are answered meanwhile.
+    pub fn slow(&self, pause: Duration) {
+        self.stock().pause = pause;
+    }
+
     /// Answers until the process ends.
     pub fn stay(self) {
         self.server.stay();
@@ -101,7 +110,10 @@ impl Stock {
         let call = self.calls;
         self.calls += 1;
         let fault = self.faults.iter().find(|(at, _)| *at == call);
-        fault.map_or(reply, |(_, fault)| fault.clone())
+        match fault {
+            Some((_, fault)) => fault.clone(),
+            None => reply.after(self.pause),
+        }
     }
 
     fn acted_upon(&mut self, request: &Request) -> Reply {
