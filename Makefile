@@ -31,7 +31,8 @@ bench: setup parts
 lint:
 	@echo '==> lint'
 	cargo fmt --check
-	cargo clippy --workspace --all-targets --features fleetling-lab/stories,fleetling-lab/bench -- -D warnings
+	cargo clippy --workspace --all-targets --features fleetling-lab/stories,fleetling-lab/bench,fleetling-plugin-sdk/xml,fleetling-plugin-sdk/record \
+	  -- -D warnings
 
 build:
 	@echo '==> the manager'

@@ -182,11 +182,13 @@ class Cloud:
 
 
 class Provider(wit_world.exports.Provider):
+    """Set on the class: each call may be made of a value of its own, and they share nothing else."""
+
     cloud: Cloud
     settings: Settings
 
     def describe(self) -> Description:
-        return Description("toy-python", "0.1.0", json.dumps(SCHEMA), ["{endpoint}"], [])
+        return Description("toy-python", "0.1.0", json.dumps(SCHEMA), [], [])
 
     def init(self, config: str, settings: Settings) -> None:
         try:
@@ -200,8 +202,8 @@ class Provider(wit_world.exports.Provider):
         if urlsplit(written["endpoint"]).scheme not in ("http", "https"):
             raise failure(ProblemKind.INVALID_CONFIG, "plugin_config.endpoint is no http or https URL; next: correct it",
                           "plugin_config.endpoint")
-        self.cloud = Cloud(written["endpoint"], written["group"])
-        self.settings = settings
+        Provider.cloud = Cloud(written["endpoint"], written["group"])
+        Provider.settings = settings
 
     @answered
     def open(self) -> Group:

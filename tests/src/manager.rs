@@ -87,6 +87,25 @@ impl Configuration {
         self
     }
 
+    /// Another plugin, for the small cloud that the plugin kit's tests are told in: where it answers, and the file with
+    /// its token.
+    pub fn small_cloud(self, plugin: &Path, name: &str, endpoint: &str, token: &Path) -> Self {
+        let mut other = self
+            .replace("fleeting-plugin-aws", &plugin.to_string_lossy())
+            .replace("name             = \"my-docker-asg\"", "group = \"ci\"")
+            .replace(
+                "profile          = \"default\"",
+                &format!("endpoint = \"{endpoint}\""),
+            )
+            .replace("config_file      = \"/home/user/.aws/config\"", "")
+            .replace("credentials_file = \"/home/user/.aws/credentials\"", "");
+        other.plugins = format!(
+            "[{name}]\nhttp = [\"{endpoint}\"]\nplaintext = true\nloopback = true\n\
+             secret.token = {{ file = {token:?} }}\n"
+        );
+        other
+    }
+
     /// A key above all tables.
     pub fn global(mut self, line: &str) -> Self {
         self.config = format!("{line}\n{}", self.config);

@@ -1,10 +1,14 @@
-//! What `fleetling plugin new` makes, builds and passes its tests where this project's sources are not.
+//! What `fleetling plugin new` makes, builds and passes its tests where this project's sources are not, and runs.
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fleetling_lab::Installation;
+use fleetling_lab::{Installation, Lab};
+use fleetling_plugin_sdk::testing::Cloud;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Runs it in `folder` and returns its standard output; fails with what it said if it failed.
 fn run(command: &mut Command, folder: &Path) -> Result<String> {
@@ -22,8 +26,9 @@ fn run(command: &mut Command, folder: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-#[test]
-fn a_new_plugin_builds_outside_of_this_tree_passes_its_tests_and_is_loaded() -> Result<()> {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_plugin_builds_outside_of_this_tree_passes_its_tests_and_makes_instances()
+-> Result<()> {
     let fleetling = Installation::built()?;
     let fleetling = fleetling.binary();
     let home = tempfile::tempdir()?;
@@ -71,5 +76,27 @@ fn a_new_plugin_builds_outside_of_this_tree_passes_its_tests_and_is_loaded() -> 
         line.contains("\tpresent\t") && line.ends_with("my-cloud 0.1.0"),
         "{line}"
     );
-    Ok(())
+
+    // In the sandbox: three instances are asked for side by side, because each takes its time.
+    let lab = Lab::start().await?;
+    let cloud = Cloud::start("s3cret", 5);
+    cloud.slow(Duration::from_millis(500));
+    let configuration = lab
+        .configuration()
+        .idle_count(3)
+        .max_instances(5)
+        .small_cloud(&plugin, "my-cloud", &cloud.url(), &top.join("check/token"));
+    let mut manager = lab.start_manager(&configuration)?;
+    let made = || (cloud.instances().len() == 3).then_some(());
+    let awaited = lab
+        .journal
+        .until("three idle instances", 2 * MINUTE, made)
+        .await;
+    awaited.with_context(|| manager.said())?;
+    manager.says(&["vm-3"], MINUTE).await?;
+    let most = cloud.server().most_at_once();
+    ensure!(most >= 2, "{most} request at once:\n{}", manager.said());
+    manager.terminate()?;
+    manager.ended(MINUTE).await?;
+    lab.was_correct()
 }

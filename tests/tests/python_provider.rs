@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use fleetling_lab::{Installation, Lab};
 use fleetling_plugin_sdk::testing::Cloud;
 
@@ -17,33 +17,22 @@ async fn a_provider_in_python_is_asked_for_an_instance_makes_it_and_lists_it() -
     std::fs::create_dir_all(&home)?;
     let token = home.join("token");
     std::fs::write(&token, "s3cret\n")?;
-    let mut configuration = lab
+    let configuration = lab
         .configuration()
         .idle_count(1)
         .max_instances(2)
-        .replace("fleeting-plugin-aws", &plugin.to_string_lossy())
-        .replace("name             = \"my-docker-asg\"", "group = \"ci\"")
-        .replace(
-            "profile          = \"default\"",
-            &format!("endpoint = \"{}\"", cloud.url()),
-        )
-        .replace("config_file      = \"/home/user/.aws/config\"", "")
-        .replace("credentials_file = \"/home/user/.aws/credentials\"", "");
-    configuration.plugins = format!(
-        "[toy-python]\nhttp = [\"{}\"]\nplaintext = true\nloopback = true\nsecret.token = {{ file = {:?} }}\n",
-        cloud.url(),
-        token
-    );
+        .small_cloud(&plugin, "toy-python", &cloud.url(), &token);
     let mut manager = lab.start_manager(&configuration)?;
-    // Python is 19 MB, and a debug build of the manager compiles it.
+    // It has 19 MB, which a debug build of the manager compiles: half a minute, on a busy machine some.
     let made = || (cloud.instances() == ["vm-1"]).then_some(());
     let what = "the instance that is to stand idle";
-    lab.journal.until(what, 4 * MINUTE, made).await?;
+    let awaited = lab.journal.until(what, 8 * MINUTE, made).await;
+    awaited.with_context(|| manager.said())?;
     // Listed twice, so it runs, and is dialled: nobody answers there, and that is said by its name.
     manager.says(&["vm-1"], MINUTE).await?;
     for request in cloud.server().requests() {
         let shown = &request.headers()["authorization"];
-        anyhow::ensure!(shown == "Bearer s3cret", "{request:?}");
+        ensure!(shown == "Bearer s3cret", "{request:?}");
     }
     manager.terminate()?;
     manager.ended(MINUTE).await?;

@@ -1,8 +1,10 @@
 //! `plugin_config`, from one Rust struct: the schema that the host checks it with, and problems that name the key.
 
-use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::Problem;
 
@@ -14,11 +16,28 @@ const TABLE: &str = "plugin_config";
 ///
 /// Nothing in it refers elsewhere, so that what reads schemas simply, reads all of it.
 pub fn schema<T: JsonSchema>() -> String {
-    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+    let settings = SchemaSettings::draft2020_12()
+        .with(|s| s.inline_subschemas = true)
+        .with_transform(RecursiveTransform(without_null));
     let mut schema = settings.into_generator().into_root_schema_for::<T>();
     // The struct's name says nothing to an operator.
     schema.remove("title");
     schema.as_value().to_string()
+}
+
+/// An operator writes TOML, which has no null: a key is there or it is not.
+fn without_null(schema: &mut Schema) {
+    if schema.get("default").is_some_and(Value::is_null) {
+        schema.remove("default");
+    }
+    let Some(Value::Array(types)) = schema.get_mut("type") else {
+        return;
+    };
+    types.retain(|one| one != "null");
+    if let [one] = &types[..] {
+        let one = one.clone();
+        schema.insert("type".into(), one);
+    }
 }
 
 /// What the operator wrote, as `T`.
@@ -123,10 +142,8 @@ mod tests {
             schema["properties"]["endpoint"],
             serde_json::json!({"type": "string", "description": "Where the API answers."})
         );
-        assert_eq!(
-            schema["properties"]["most"]["type"],
-            serde_json::json!(["integer", "null"])
-        );
+        assert_eq!(schema["properties"]["most"]["type"], "integer");
+        assert!(!text.contains("null"), "{text}");
         let machine = &schema["properties"]["machines"]["additionalProperties"];
         assert_eq!(machine["properties"]["port"]["maximum"], 65535);
         assert!(

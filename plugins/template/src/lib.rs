@@ -12,11 +12,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
+/// Where your cloud's API answers. Operators are asked to grant it.
+const ENDPOINT: &str = "https://api.example.com";
+
 /// What the operator writes in `plugin_config`. Doc comments become the schema's descriptions.
 #[derive(Deserialize, JsonSchema)]
 struct Config {
-    /// Where the cloud's API answers.
-    endpoint: String,
+    /// Where the cloud's API answers, if elsewhere than usual.
+    endpoint: Option<String>,
     /// The group that instances belong to.
     group: String,
 }
@@ -51,7 +54,7 @@ export_provider!(Plugin);
 impl Provider for Plugin {
     fn describe() -> Description {
         let (version, schema) = (env!("CARGO_PKG_VERSION"), config::schema::<Config>());
-        Description::new("template", version, schema, &["{endpoint}"])
+        Description::new("template", version, schema, &[ENDPOINT])
     }
 
     fn init(host: Rc<dyn Host>, config: &str, settings: Settings) -> Result<Self, Problem> {
@@ -64,7 +67,7 @@ impl Provider for Plugin {
 
     fn open(&self) -> Result<Group, Problem> {
         let (_, max_size) = self.machines()?;
-        let Config { endpoint, group } = &self.config;
+        let (endpoint, group) = (self.endpoint(), &self.config.group);
         Ok(Group {
             max_size,
             ..Group::new(format!("template/{endpoint}/{group}"))
@@ -106,9 +109,13 @@ impl Provider for Plugin {
 }
 
 impl Plugin {
+    fn endpoint(&self) -> &str {
+        self.config.endpoint.as_deref().unwrap_or(ENDPOINT)
+    }
+
     /// For one call: the secret `token` is read anew, so that a corrected file heals without a restart.
     fn api(&self) -> Result<Api<'_>, Problem> {
-        let api = Api::new(&*self.host, &self.config.endpoint).explain(explain);
+        let api = Api::new(&*self.host, self.endpoint()).explain(explain);
         api.bearer("token")
     }
 

@@ -52,6 +52,9 @@ fn instances_come_are_dialled_and_go() {
     );
     assert_eq!(booting.len(), 3);
     assert_eq!(booting[0].request.as_deref(), Some("a"));
+    for _ in 0..2 {
+        plugin.update().expect("every page is read");
+    }
     let connection = plugin.connect_info(of("vm-1")).expect("it runs");
     assert_eq!(connection.addresses[0].host, "127.0.0.1");
     assert!(plugin.heartbeat(of("vm-1")).is_ok());
@@ -107,12 +110,12 @@ fn a_wrong_token_a_missing_one_and_a_missing_key_are_told_apart() {
     assert_eq!(problem.kind, ProblemKind::Forbidden);
     let Err(problem) = Plugin::init(
         Rc::new(Native::default()),
-        r#"{"group": "ci"}"#,
+        r#"{"group": 3}"#,
         Settings::for_tests(),
     ) else {
-        panic!("there is no endpoint");
+        panic!("3 is no name");
     };
-    assert_eq!(problem.subject.as_deref(), Some("plugin_config.endpoint"));
+    assert_eq!(problem.subject.as_deref(), Some("plugin_config.group"));
 }
 
 #[test]

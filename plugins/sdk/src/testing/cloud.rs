@@ -7,11 +7,12 @@
 //! GET    /instances/ID                           200 I                 404
 //! DELETE /instances/ID                           202                   404
 //!
-//! I = {id, group, request, state, created, address, port, user}    state: booting ─ listed once ─▶ running
+//! I = {id, group, request, state, created, address, port, user, listed}    state: booting ─ listed 3 times ─▶ running
 //! ```
 //! Every call needs `Authorization: Bearer` with the cloud's token.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -19,6 +20,8 @@ use super::server::{Reply, Server};
 use crate::http::{Method, Request, header};
 
 const PAGE: usize = 2;
+/// How often an instance is listed before it runs: time that no test has to wait for.
+const BOOT: u64 = 3;
 
 /// Answers until it is dropped. Clones are not needed: it is asked over HTTP, and looked into here.
 pub struct Cloud {
@@ -33,6 +36,8 @@ struct Stock {
     instances: Vec<Value>,
     faults: Vec<(usize, Reply)>,
     calls: usize,
+    /// Before each answer begins.
+    pause: Duration,
 }
 
 impl Cloud {
@@ -50,6 +55,7 @@ impl Cloud {
             instances: Vec::new(),
             faults: Vec::new(),
             calls: 0,
+            pause: Duration::ZERO,
         }));
         let asked = stock.clone();
         let server = Server::listening_at(port, move |request| {
@@ -83,6 +89,11 @@ impl Cloud {
         stock.faults.push((call, reply));
     }
 
+    /// Every answer begins so much later from now on; others are answered meanwhile.
+    pub fn slow(&self, pause: Duration) {
+        self.stock().pause = pause;
+    }
+
     /// Answers until the process ends.
     pub fn stay(self) {
         self.server.stay();
@@ -99,7 +110,10 @@ impl Stock {
         let call = self.calls;
         self.calls += 1;
         let fault = self.faults.iter().find(|(at, _)| *at == call);
-        fault.map_or(reply, |(_, fault)| fault.clone())
+        match fault {
+            Some((_, fault)) => fault.clone(),
+            None => reply.after(self.pause),
+        }
     }
 
     fn acted_upon(&mut self, request: &Request) -> Reply {
@@ -148,7 +162,11 @@ impl Stock {
         members.truncate(PAGE);
         let shown: Vec<Value> = members.iter().map(|one| (*one).clone()).collect();
         for one in members {
-            one["state"] = "running".into();
+            let listed = one["listed"].as_u64().unwrap_or(0) + 1;
+            one["listed"] = listed.into();
+            if listed >= BOOT {
+                one["state"] = "running".into();
+            }
         }
         Reply::json(
             200,
@@ -174,6 +192,7 @@ impl Stock {
             "address": "127.0.0.1",
             "port": 22,
             "user": "ci",
+            "listed": 0,
         });
         self.instances.push(instance.clone());
         Reply::json(201, &instance)
