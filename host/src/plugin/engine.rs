@@ -15,6 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+pub use wasmtime::component::ResourceTableError;
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Cache, CacheConfig, Config, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -31,9 +32,10 @@ use super::trail::Trail;
 use crate::store::owner;
 
 const TICK: Duration = Duration::from_millis(5);
-const RESOURCES: usize = 1_000;
+/// Of one instance at once.
+pub const RESOURCES: usize = 1_000;
 /// Bytes that one call may lift from guest to host.
-const HOSTCALL_FUEL: usize = 8 << 20;
+pub const HOSTCALL_FUEL: usize = 8 << 20;
 const RANDOM_BYTES: u64 = 64 << 10;
 const HEADER_BYTES: usize = 128 << 10;
 

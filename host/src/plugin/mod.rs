@@ -16,6 +16,8 @@ pub mod directory;
 pub mod egress;
 pub mod engine;
 pub mod grants;
+#[cfg(test)]
+mod house;
 pub mod keeper;
 pub mod kv;
 pub mod log;
@@ -24,6 +26,8 @@ pub mod platform;
 pub mod provider;
 pub mod quota;
 pub mod report;
+#[cfg(test)]
+mod rogues;
 pub mod runtime;
 pub mod schema;
 pub mod secrets;
