@@ -278,8 +278,11 @@ impl Engine {
         let ty = component.component_type();
         let names = |name: &str| name.to_owned();
         let imports: Vec<String> = ty.imports(&self.engine).map(|(n, _)| names(n)).collect();
-        let mut exports = ty.exports(&self.engine).map(|(n, _)| names(n));
-        let provider = exports.find(|name| name.starts_with("fleetling:provider/provider@"));
+        let exports = ty.exports(&self.engine).map(|(n, _)| names(n));
+        let provider = exports
+            .filter(|name| name.starts_with("fleetling:provider/provider@"))
+            // One of a version that is offered, where there are several.
+            .max_by_key(|name| is_offered(name));
         let contract = || provider.iter().chain(&imports).filter(|name| is_ours(name));
         if let Some(name) = contract().find(|name| !is_offered(name)) {
             return Err(Cause::Version {
@@ -434,3 +437,6 @@ pub fn recognise(bytes: &[u8]) -> Result<(), Cause> {
         _ => Err(Cause::NotWasm),
     }
 }
+
+#[cfg(test)]
+mod versions;

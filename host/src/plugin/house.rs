@@ -5,13 +5,22 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 
 use super::actor::Clocks;
+use super::egress::{Egress, EgressOptions, system_resolver};
+use super::engine::{Allotment, Tenant};
+use super::grants::Reach;
+use super::kv::Kv;
+use super::log::GuestLog;
 use super::platform::{LoadRequest, Platform, PlatformOptions};
 use super::provider::Provider;
-use super::report::{Cause, LoadReport};
+use super::report::{Cause, Digest, LoadReport};
+use super::secrets::Secrets;
+use super::trail::Trail;
 use crate::fleet::group::{CallFailure, IncreaseRequest, ProviderSettings};
 use crate::store::Store;
+use crate::store::audit::Audit;
 
 pub(super) const PROVIDER: &str = include_str!("fixtures/provider.wat");
 
@@ -123,6 +132,27 @@ pub(super) async fn until<F: Future<Output = bool>>(what: &str, mut ready: impl 
         assert!(began.elapsed() < Duration::from_secs(10), "never: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Of a plugin that is granted nothing.
+pub(super) fn tenant() -> Arc<Tenant> {
+    let egress = EgressOptions {
+        plugin: "p".into(),
+        group: "g".into(),
+        grants_file: "plugins.toml".into(),
+        no_built_in: None,
+        resolver: system_resolver(),
+        all: Arc::new(Semaphore::new(1)),
+    };
+    let trail = Trail::new(Audit::default(), "p".into(), "g".into(), Digest::of(b""));
+    Arc::new(Tenant::new(
+        Arc::new(GuestLog::new("p".into(), "g".into())),
+        Arc::new(Kv::new(Store::in_memory(), "g".into())),
+        Arc::new(Egress::new(egress, Reach::default())),
+        trail,
+        Allotment::default(),
+        Secrets::default(),
+    ))
 }
 
 /// What a guest needs of `wasi:http`; `send` of the core instance `$web` begins a request and gives what is ready when the
