@@ -19,7 +19,10 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::bindings::Guest;
-use super::engine::{Allotment, Engine, Meter, ProcessorTimeSpent, Program, Tenant};
+use super::engine::{
+    Allotment, Engine, HOSTCALL_FUEL, Meter, ProcessorTimeSpent, Program, RESOURCES,
+    ResourceTableError, Tenant,
+};
 use super::runtime::GuestRuntime;
 use crate::fleet::group::{
     CallFailure, Connection, Group, IncreaseOutcome, IncreaseRequest, InstanceRef, Problem,
@@ -163,8 +166,16 @@ impl Recipe {
             format!("`{plugin}` used {budget:?} of processor time in `{name}` and was stopped")
         } else if let Some(trap) = problem.downcast_ref::<wasmtime::Trap>() {
             format!("`{plugin}` crashed in `{name}`: {trap}")
+        } else if let Some(ResourceTableError::Full) = problem.downcast_ref() {
+            format!("`{plugin}` held more than {RESOURCES} resources in `{name}` and was stopped")
         } else {
-            format!("`{plugin}` failed in `{name}`: {}", problem.root_cause())
+            let cause = problem.root_cause().to_string();
+            if cause.contains("fuel allocated for hostcalls") {
+                let most = HOSTCALL_FUEL >> 20;
+                format!("`{plugin}` said more than {most} MiB in `{name}` and was stopped")
+            } else {
+                format!("`{plugin}` failed in `{name}`: {cause}")
+            }
         })
     }
 }
@@ -404,6 +415,11 @@ impl Actor {
     /// Requests by host, for status and metrics.
     pub fn requests(&self) -> Vec<(String, super::egress::HostCount)> {
         self.recipe.tenant.egress.counts()
+    }
+
+    /// Requests under way now, of all instances.
+    pub fn requests_in_flight(&self) -> usize {
+        self.recipe.tenant.egress.in_flight()
     }
 
     async fn ask<T>(

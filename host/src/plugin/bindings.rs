@@ -1,5 +1,6 @@
 //! The generated types of the contract and their conversion into `fleet::group`'s: no other file sees them.
 
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wasmtime::Store;
@@ -343,13 +344,25 @@ fn unusable(snapshot: &wit::Snapshot) -> Option<String> {
     })
 }
 
-fn snapshot(snapshot: wit::Snapshot) -> Snapshot {
+fn snapshot(mut snapshot: wit::Snapshot) -> Snapshot {
+    let mut notices = notices(snapshot.notices);
+    let mut seen = HashSet::new();
+    let twice = snapshot
+        .instances
+        .extract_if(.., |instance| !seen.insert(instance.id.clone()));
+    notices.extend(twice.last().map(|instance| Notice {
+        subject: "listed twice".to_owned(),
+        message: format!(
+            "the plugin lists {} more than once, and the first counts; next: report it to the plugin's author",
+            instance.id
+        ),
+    }));
     Snapshot {
         instances: snapshot.instances.into_iter().map(listed).collect(),
         target: snapshot.target,
         max_size: snapshot.max_size,
         owner: snapshot.owner.map(told),
-        notices: notices(snapshot.notices),
+        notices,
         generation: extra(snapshot.extras, "generation"),
     }
 }

@@ -15,6 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+pub use wasmtime::component::ResourceTableError;
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Cache, CacheConfig, Config, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -34,9 +35,10 @@ use super::trail::Trail;
 use crate::store::owner;
 
 const TICK: Duration = Duration::from_millis(5);
-const RESOURCES: usize = 1_000;
+/// Of one instance at once.
+pub const RESOURCES: usize = 1_000;
 /// Bytes that one call may lift from guest to host.
-const HOSTCALL_FUEL: usize = 8 << 20;
+pub const HOSTCALL_FUEL: usize = 8 << 20;
 const RANDOM_BYTES: u64 = 64 << 10;
 
 /// One group's plugin as all its instances share it.
@@ -277,8 +279,11 @@ impl Engine {
         let ty = component.component_type();
         let names = |name: &str| name.to_owned();
         let imports: Vec<String> = ty.imports(&self.engine).map(|(n, _)| names(n)).collect();
-        let mut exports = ty.exports(&self.engine).map(|(n, _)| names(n));
-        let provider = exports.find(|name| name.starts_with("fleetling:provider/provider@"));
+        let exports = ty.exports(&self.engine).map(|(n, _)| names(n));
+        let provider = exports
+            .filter(|name| name.starts_with("fleetling:provider/provider@"))
+            // One of a version that is offered, where there are several.
+            .max_by_key(|name| is_offered(name));
         let contract = || provider.iter().chain(&imports).filter(|name| is_ours(name));
         if let Some(name) = contract().find(|name| !is_offered(name)) {
             return Err(Cause::Version {
@@ -442,3 +447,6 @@ pub fn recognise(bytes: &[u8]) -> Result<(), Cause> {
         _ => Err(Cause::NotWasm),
     }
 }
+
+#[cfg(test)]
+mod versions;

@@ -31,7 +31,7 @@ use super::report::{Cause, Digest, LoadReport};
 use super::secrets::Fingerprint;
 use super::sighting::{Settling, Sighting};
 use super::watch::{Standing, secrets_of};
-use crate::fleet::group::ProviderSettings;
+use crate::fleet::group::{CallFailure, ProviderSettings};
 
 /// Between two trials of a file whose failure may have been the cloud's.
 const RETRY: Duration = Duration::from_secs(60);
@@ -343,7 +343,11 @@ async fn try_file(
         let edition = platform.edition(&errand, &mut report).await?;
         if let Some(served) = served {
             let opened = edition.actor.open().await;
-            let opened = opened.map_err(|failure| Cause::call("open", &failure))?.id;
+            let opened = opened.map_err(|failure| match failure {
+                CallFailure::Refused(problem) => Cause::call("open", &problem),
+                lost => Cause::lost("open", &lost),
+            });
+            let opened = opened?.id;
             if opened != served {
                 return Err(Cause::AnotherGroup { served, opened });
             }

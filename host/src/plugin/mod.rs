@@ -21,6 +21,8 @@ pub mod egress;
 pub mod engine;
 pub mod grants;
 mod handler;
+#[cfg(test)]
+mod house;
 pub mod keeper;
 pub mod kv;
 pub mod log;
@@ -33,6 +35,8 @@ pub mod redact;
 pub mod reference;
 pub mod registry;
 pub mod report;
+#[cfg(test)]
+mod rogues;
 pub mod runtime;
 pub mod schema;
 pub mod secrets;

@@ -439,7 +439,7 @@ impl Platform {
         starting: impl Future<Output = Result<T, Cause>> + Send + 'static,
     ) -> Result<T, Cause> {
         let started = AbortOnDropHandle::new(self.runtime.handle().spawn(starting)).await;
-        started.map_err(|problem| Cause::call(call, &problem))?
+        started.map_err(|problem| Cause::lost(call, &problem))?
     }
 
     async fn compile(&self, bytes: Vec<u8>) -> Result<Program, Cause> {
@@ -614,7 +614,7 @@ async fn describe(recipe: &Recipe) -> Result<Description, Cause> {
         let is_its_own = problem.downcast_ref::<wasmtime::Trap>().is_some()
             || problem.downcast_ref::<ProcessorTimeSpent>().is_some();
         if is_its_own {
-            return Cause::call("instantiation", &recipe.lost("instantiation", &problem));
+            return Cause::lost("instantiation", &recipe.lost("instantiation", &problem));
         }
         // Exports are typed only now: a function of another shape is found here.
         Cause::NoProvider {
@@ -626,7 +626,7 @@ async fn describe(recipe: &Recipe) -> Result<Description, Cause> {
     recipe
         .clocked("describe", meter, describe)
         .await
-        .map_err(|lost| Cause::call("describe", &lost))
+        .map_err(|lost| Cause::lost("describe", &lost))
 }
 
 /// `describe`, hold the configuration against the schema, `init`.
@@ -642,7 +642,7 @@ async fn build_first(
     // A fresh instance: what `describe` left behind must not matter to `init`, as after a rebuild.
     let first = recipe.build().await.map_err(|why| match why {
         NotBuilt::Refused(problem) => Cause::call("init", &problem),
-        NotBuilt::Lost(lost) => Cause::call("init", &lost),
+        NotBuilt::Lost(lost) => Cause::lost("init", &lost),
     })?;
     Ok((first, description))
 }

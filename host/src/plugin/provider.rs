@@ -59,6 +59,11 @@ impl Provider {
         self.now().requests()
     }
 
+    /// Requests under way now.
+    pub fn requests_in_flight(&self) -> usize {
+        self.now().requests_in_flight()
+    }
+
     fn now(&self) -> Arc<Actor> {
         self.current.borrow().actor.clone()
     }

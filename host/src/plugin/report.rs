@@ -67,8 +67,12 @@ pub enum Cause {
     NotCompiled { detail: String },
     #[error("it serves another instance group ({opened}) than the file before ({served})")]
     AnotherGroup { served: String, opened: String },
+    /// The plugin answered that it could not.
     #[error("`{call}` failed: {problem}")]
     Call { call: &'static str, problem: String },
+    /// It did not answer.
+    #[error("`{call}` did not end well: {problem}")]
+    Lost { call: &'static str, problem: String },
     #[error("the manager's store failed: {0}")]
     Store(String),
 }
@@ -76,6 +80,13 @@ pub enum Cause {
 impl Cause {
     pub fn call(call: &'static str, problem: &dyn fmt::Display) -> Self {
         Self::Call {
+            call,
+            problem: problem.to_string(),
+        }
+    }
+
+    pub fn lost(call: &'static str, problem: &dyn fmt::Display) -> Self {
+        Self::Lost {
             call,
             problem: problem.to_string(),
         }
@@ -109,9 +120,10 @@ impl Cause {
                  every one",
                 digits(found)
             ),
-            Self::NotPinned { .. } => {
-                format!("correct `sha256` under [{plugin}] in plugins.toml, or restore the file")
-            }
+            Self::NotPinned { .. } => format!(
+                "restore the file, or, if this one is meant, correct `sha256` under [{plugin}] in plugins.toml or \
+                 review it with `fleetling plugin trust FILE`"
+            ),
             Self::PinMissing => format!(
                 "if this file is meant, write `sha256 = \"{}\"` under [{plugin}] in plugins.toml, or let \
                  `fleetling plugin trust FILE` do so",
@@ -135,6 +147,9 @@ impl Cause {
                 "correct this runner's plugin_config, as the problem says".to_owned()
             }
             Self::Call { .. } => "report it to the plugin's author".to_owned(),
+            Self::Lost { .. } => {
+                "put the release before back, and report it to the plugin's author".to_owned()
+            }
             Self::Store(_) => "let the manager's user write its state directory".to_owned(),
         }
     }
@@ -143,7 +158,11 @@ impl Cause {
     pub fn may_pass(&self) -> bool {
         matches!(
             self,
-            Self::Unreadable(_) | Self::NotCompiled { .. } | Self::Call { .. } | Self::Store(_)
+            Self::Unreadable(_)
+                | Self::NotCompiled { .. }
+                | Self::Call { .. }
+                | Self::Lost { .. }
+                | Self::Store(_)
         )
     }
 

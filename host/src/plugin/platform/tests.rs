@@ -7,116 +7,13 @@ mod replaced;
 use std::time::Instant;
 
 use serde_json::json;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::fleet::group::{CallFailure, IncreaseRequest, InstanceGroup, ProblemKind};
-
-const PROVIDER: &str = include_str!("../fixtures/provider.wat");
-
-/// The provider fixture with instructions put in at the named places.
-fn provider(insertions: &[(&str, &str)]) -> Vec<u8> {
-    let mut text = PROVIDER.to_owned();
-    for (place, instructions) in insertions {
-        let mark = format!("(;{place};)");
-        assert!(text.contains(&mark), "the fixture has no place {place}");
-        text = text.replace(&mark, instructions);
-    }
-    wat::parse_str(&text).expect("the fixture with its insertion is valid text")
-}
-
-fn settings() -> ProviderSettings {
-    ProviderSettings {
-        os: None,
-        arch: None,
-        protocol: None,
-        port: None,
-        username: None,
-        static_credentials: false,
-        ssh_public_key: Some("ssh-ed25519 AAAA".into()),
-        owner: "test".into(),
-        max_instances: Some(3),
-        capacity_per_instance: 1,
-    }
-}
-
-struct House {
-    dir: TempDir,
-    platform: Arc<Platform>,
-}
-
-impl House {
-    fn new() -> Self {
-        Self::with("", |_| {})
-    }
-
-    fn with(grants: &str, change: impl FnOnce(&mut PlatformOptions)) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let grants_file = dir.path().join("plugins.toml");
-        std::fs::write(&grants_file, grants).expect("it is writable");
-        let mut options = PlatformOptions::new(grants_file, Store::in_memory());
-        options.plugin_dirs = vec![dir.path().into()];
-        options.watch_interval = Duration::from_millis(20);
-        options.clocks = Clocks {
-            processor: Duration::from_millis(300),
-            mutation: Duration::from_secs(20),
-            heartbeat: Duration::from_millis(200),
-            other: Duration::from_secs(20),
-            backoff: Duration::from_millis(50),
-        };
-        change(&mut options);
-        let platform = Platform::start(options).expect("the options are good");
-        Self { dir, platform }
-    }
-
-    async fn load_as(&self, name: &str, bytes: &[u8]) -> Result<Arc<Provider>, LoadReport> {
-        let file = self.dir.path().join(format!("{name}.wasm"));
-        std::fs::write(file, bytes).expect("it is writable");
-        self.load(name).await
-    }
-
-    async fn load(&self, name: &str) -> Result<Arc<Provider>, LoadReport> {
-        let request = LoadRequest {
-            reference: name,
-            config: &json!({ "name": "group" }),
-            settings: settings(),
-            group_key: name,
-        };
-        self.platform.load(request).await
-    }
-
-    async fn refuses(&self, bytes: &[u8]) -> Cause {
-        match self.load_as("rogue", bytes).await {
-            Ok(_) => panic!("it was loaded"),
-            Err(report) => report.cause,
-        }
-    }
-}
-
-fn unknown<T: std::fmt::Debug>(outcome: Result<T, CallFailure>) -> String {
-    match outcome {
-        Err(CallFailure::OutcomeUnknown(why)) => why,
-        other => panic!("its outcome is known: {other:?}"),
-    }
-}
-
-fn increase() -> IncreaseRequest {
-    IncreaseRequest {
-        token: "t".into(),
-        count: 1,
-        avoid_pools: Vec::new(),
-    }
-}
-
-/// Waits until `ready` says so, for at most ten seconds.
-async fn until<F: Future<Output = bool>>(what: &str, mut ready: impl FnMut() -> F) {
-    let began = Instant::now();
-    while !ready().await {
-        assert!(began.elapsed() < Duration::from_secs(10), "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
+use crate::fleet::group::{CallFailure, InstanceGroup, ProblemKind};
+use crate::plugin::house::{
+    House, PROVIDER, increase, provider, provider_on_the_web, unknown, until,
+};
 
 #[tokio::test]
 async fn a_provider_is_loaded_and_answers() {
@@ -133,43 +30,6 @@ async fn a_provider_is_loaded_and_answers() {
     assert_eq!(listed[0].state, PluginState::Loaded);
     let described = listed[0].description.as_ref().expect("it was loaded");
     assert_eq!(described.version, "1.2.3");
-}
-
-#[tokio::test]
-async fn what_is_no_provider_is_refused_with_its_reason() {
-    let house = House::new();
-    let text = |text: &str| wat::parse_str(text).expect("the test's text is valid");
-    assert_eq!(house.refuses(b"\x7fELF...").await, Cause::Native);
-    assert_eq!(house.refuses(b"hello").await, Cause::NotWasm);
-    assert_eq!(house.refuses(b"").await, Cause::NotWasm);
-    assert_eq!(house.refuses(&text("(module)")).await, Cause::CoreModule);
-    let whole = provider(&[]);
-    for length in [9, whole.len() / 2, whole.len() - 1] {
-        let cut = house.refuses(&whole[..length]).await;
-        assert!(matches!(cut, Cause::Invalid { .. }), "{cut:?}");
-    }
-    let none = house.refuses(&text("(component)")).await;
-    assert!(matches!(none, Cause::NoProvider { .. }), "{none:?}");
-    let foreign = text(r#"(component (import "acme:gpu/dial@1.0.0" (instance)))"#);
-    let imports = house.refuses(&foreign).await;
-    assert_eq!(
-        imports.to_string(),
-        "it imports acme:gpu/dial@1.0.0, which this manager does not provide"
-    );
-    let newer = text(r#"(component (import "fleetling:provider/log@0.3.0" (instance)))"#);
-    assert_eq!(
-        house.refuses(&newer).await.to_string(),
-        "it needs fleetling:provider@0.3.0; this manager provides 0.1"
-    );
-    let preview_3 = text(r#"(component (import "wasi:http/handler@0.3.0" (instance)))"#);
-    assert!(matches!(
-        house.refuses(&preview_3).await,
-        Cause::Imports { .. }
-    ));
-    let misshapen = PROVIDER.replace("(param \"for-good\" bool) ", "");
-    let misshapen = misshapen.replace("#shutdown\") (param i32)", "#shutdown\")");
-    let refused = house.refuses(&text(&misshapen)).await;
-    assert!(matches!(refused, Cause::NoProvider { .. }), "{refused:?}");
 }
 
 #[tokio::test]
@@ -244,7 +104,7 @@ async fn what_is_listed_is_what_loading_would_find() {
             ),
             failed(
                 "spins",
-                "`describe` failed: `spins` used 300ms of processor time in `describe` and was stopped"
+                "`describe` did not end well: `spins` used 300ms of processor time in `describe` and was stopped"
             ),
         ]
     );
@@ -257,55 +117,6 @@ async fn init_that_refuses_is_reported_with_its_problem() {
     assert_eq!(
         house.refuses(&refusing).await.to_string(),
         "`init` failed: unauthenticated: no key"
-    );
-    let spinning = provider(&[("init", "(loop $l (br $l))")]);
-    assert_eq!(
-        house.refuses(&spinning).await.to_string(),
-        "`init` failed: `rogue` used 300ms of processor time in `init` and was stopped"
-    );
-}
-
-#[tokio::test]
-async fn the_processor_clock_stops_a_guest_that_spins_and_no_other() {
-    let house = House::new();
-    let spinning = provider(&[("update", "(loop $l (br $l))")]);
-    let rogue = house.load_as("rogue", &spinning).await.expect("it loads");
-    let fine = house
-        .load_as("fine", &provider(&[]))
-        .await
-        .expect("it loads");
-    let beside = async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let began = Instant::now();
-        assert_eq!(fine.update().await, Ok(Default::default()));
-        began.elapsed()
-    };
-    let (stopped, beside) = tokio::join!(rogue.update(), beside);
-    assert_eq!(
-        unknown(stopped),
-        "`rogue` used 300ms of processor time in `update` and was stopped"
-    );
-    assert!(
-        beside < Duration::from_millis(250),
-        "held up for {beside:?}"
-    );
-    // Its other instances go on.
-    assert_eq!(rogue.increase(increase()).await, Ok(Default::default()));
-}
-
-#[tokio::test]
-async fn the_wall_clock_ends_a_wait_that_costs_no_processor_time() {
-    let house = House::new();
-    let sleeping = "(call $block (call $after (i64.const 3600000000000)))";
-    let bytes = provider(&[("heartbeat", sleeping)]);
-    let actor = house.load_as("rogue", &bytes).await.expect("it loads");
-    let of = crate::fleet::group::InstanceRef {
-        id: crate::fleet::group::InstanceId("i-1".into()),
-        memo: String::new(),
-    };
-    assert_eq!(
-        unknown(actor.heartbeat(of).await),
-        "`heartbeat` of `rogue` did not return in 200ms (0 requests in flight)"
     );
 }
 
@@ -327,30 +138,6 @@ async fn waiting_is_not_counted_as_processor_time() {
     let began = Instant::now();
     assert_eq!(actor.update().await, Ok(Default::default()));
     assert!(began.elapsed() > Duration::from_millis(480));
-}
-
-#[tokio::test]
-async fn complaint_23_a_trap_costs_one_call_and_the_plugin_is_started_again() {
-    let house = House::new();
-    let second = "(if (i32.eq (global.get $calls) (i32.const 2)) (then unreachable))";
-    let bytes = provider(&[("update", second)]);
-    let actor = house.load_as("rogue", &bytes).await.expect("it loads");
-    assert_eq!(actor.update().await, Ok(Default::default()));
-    let why = unknown(actor.update().await);
-    assert!(
-        why.starts_with("`rogue` crashed in `update`: wasm trap"),
-        "{why}"
-    );
-    let Err(CallFailure::NotCalled(why)) = actor.update().await else {
-        panic!("it does not back off");
-    };
-    assert!(
-        why.starts_with("the plugin is started again in 1 s, because `rogue` crashed"),
-        "{why}"
-    );
-    // The rebuilt instance counts its calls from zero: the first is answered, the second traps again.
-    until("rebuilt", || async { actor.update().await.is_ok() }).await;
-    unknown(actor.update().await);
 }
 
 #[tokio::test]
@@ -438,9 +225,6 @@ async fn the_limits_hold_for_all_memories_and_tables_of_an_instance_together() {
     }
 }
 
-/// What a guest needs of `wasi:http` to send a request and forget it; `send` of the core instance `$web` does.
-const WEB: &str = include_str!("../fixtures/web.wat");
-
 #[tokio::test]
 async fn a_request_that_a_call_forgot_ends_with_it() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
@@ -449,21 +233,11 @@ async fn a_request_that_a_call_forgot_ends_with_it() {
     let grants =
         format!("[rogue]\nhttp = [\"http://{authority}\"]\nloopback = true\nplaintext = true\n");
     let house = House::with(&grants, |_| {});
-    let module = "(core module $main\n";
-    let web = WEB
-        .replace("(;authority;)", &authority)
-        .replace("(;length;)", &authority.len().to_string());
-    let text = PROVIDER
-        .replace(
-            module,
-            &format!("{web}{module}(import \"web\" \"send\" (func $send (result i32)))\n"),
-        )
-        .replace(
-            "(instantiate $main\n",
-            "(instantiate $main (with \"web\" (instance $web))\n",
-        )
-        .replace("(;open;)", "(call $block (call $send))");
-    let bytes = wat::parse_str(&text).expect("the test's text is valid");
+    let bytes = provider_on_the_web(
+        "http",
+        &authority,
+        &[("open", "(call $block (call $send))")],
+    );
     let actor = house.load_as("rogue", &bytes).await.expect("it loads");
     // The answer never ends: only the client can end the connection.
     let serving = async {

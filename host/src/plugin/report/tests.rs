@@ -55,7 +55,7 @@ fn every() -> Vec<Cause> {
         },
         Cause::call("init", &"invalid-config: no such location (location)"),
         Cause::call("open", &"unauthenticated: the token was revoked"),
-        Cause::call(
+        Cause::lost(
             "describe",
             &"`hetzner` crashed in `describe`: wasm trap: unreachable",
         ),
@@ -79,6 +79,7 @@ fn every() -> Vec<Cause> {
             | Cause::NotCompiled { .. }
             | Cause::AnotherGroup { .. }
             | Cause::Call { .. }
+            | Cause::Lost { .. }
             | Cause::Store(_) => {}
         }
     }
@@ -139,7 +140,7 @@ fn every_kind_says_what_why_and_what_next() {
 
     plugin `hetzner` (plugins/hetzner.wasm, sha256 e3b0c44298fc…) was not loaded
       its digest is not the one that plugins.toml names (abababababab)
-      next: correct `sha256` under [hetzner] in plugins.toml, or restore the file
+      next: restore the file, or, if this one is meant, correct `sha256` under [hetzner] in plugins.toml or review it with `fleetling plugin trust FILE`
 
     plugin `hetzner` (plugins/hetzner.wasm, sha256 e3b0c44298fc…) was not loaded
       plugins.toml says `require_pins`, and names no digest for it
@@ -162,8 +163,8 @@ fn every_kind_says_what_why_and_what_next() {
       next: mend what the problem says; the file is tried again by itself
 
     plugin `hetzner` (plugins/hetzner.wasm, sha256 e3b0c44298fc…) was not loaded
-      `describe` failed: `hetzner` crashed in `describe`: wasm trap: unreachable
-      next: report it to the plugin's author
+      `describe` did not end well: `hetzner` crashed in `describe`: wasm trap: unreachable
+      next: put the release before back, and report it to the plugin's author
 
     plugin `hetzner` (plugins/hetzner.wasm, sha256 e3b0c44298fc…) was not loaded
       the manager's store failed: records/plugin-pin: No space left on device (os error 28)
