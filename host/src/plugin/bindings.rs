@@ -1,5 +1,6 @@
 //! The generated types of the contract and their conversion into `fleet::group`'s: no other file sees them.
 
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wasmtime::Store;
@@ -39,8 +40,10 @@ pub fn add_to_linker(linker: &mut wasmtime::component::Linker<Sandbox>) -> wasmt
 
 /// Of a text for the operator, and of a memo.
 const TEXT_BYTES: usize = 4 << 10;
-/// Of an instance's ID: a resource path of Azure has about 250.
-const ID_BYTES: usize = 1 << 10;
+/// Of an instance's ID.
+const ID_BYTES: usize = 256;
+/// Characters of one that is refused.
+const SHOWN: usize = 64;
 
 /// What a plugin says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +69,10 @@ impl Guest {
         let provider = self.contract.fleetling_provider_provider();
         let description = provider.call_describe(&mut self.store).await?;
         Ok(Description {
-            name: description.name,
-            version: description.version,
+            name: told(description.name),
+            version: told(description.version),
             config_schema: description.config_schema,
-            wants: description.wants,
+            wants: description.wants.into_iter().map(told).collect(),
         })
     }
 
@@ -91,8 +94,8 @@ impl Guest {
     pub async fn update(&mut self) -> Called<Snapshot> {
         let provider = self.contract.fleetling_provider_provider();
         let answer = provider.call_update(&mut self.store).await?;
-        if let Some(why) = answer.as_ref().ok().and_then(malformed) {
-            wasmtime::bail!("{why}");
+        if let Some(why) = answer.as_ref().ok().and_then(unusable) {
+            wasmtime::bail!(why);
         }
         Ok(answer.map(snapshot).map_err(problem))
     }
@@ -257,11 +260,16 @@ fn instance_ref(of: InstanceRef) -> wit::InstanceRef {
     }
 }
 
-/// A text for people: at most as long as the contract promises to keep, and on one line, so that it can forge none.
-fn short(mut text: String) -> String {
-    if text.contains(char::is_control) {
-        text = text.replace(char::is_control, " ");
-    }
+/// A text for the operator: at most as long as the contract promises to keep, on one line, and in no other's colours.
+fn told(text: String) -> String {
+    let mut text = if text.chars().any(char::is_control) {
+        text.split(char::is_control)
+            .filter(|piece| !piece.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
+    } else {
+        text
+    };
     if text.len() > TEXT_BYTES {
         text.truncate(text.floor_char_boundary(TEXT_BYTES));
         text.push('…');
@@ -286,9 +294,9 @@ fn problem(problem: wit::Problem) -> Problem {
             W::Unsupported => ProblemKind::Unsupported,
             W::Other => ProblemKind::Other,
         },
-        message: short(problem.message),
-        subject: problem.subject.map(short),
-        code: problem.code.map(short),
+        message: told(problem.message),
+        subject: problem.subject.map(told),
+        code: problem.code.map(told),
         retry_after: problem.retry_after_ms.map(Duration::from_millis),
     }
 }
@@ -302,8 +310,8 @@ fn notices(notices: Vec<wit::Notice>) -> Vec<Notice> {
     notices
         .into_iter()
         .map(|notice| Notice {
-            subject: short(notice.subject),
-            message: short(notice.message),
+            subject: told(notice.subject),
+            message: told(notice.message),
         })
         .collect()
 }
@@ -312,19 +320,19 @@ fn group(group: wit::Group) -> Group {
     Group {
         id: group.id,
         max_size: group.max_size,
-        owner: group.owner.map(short),
+        owner: group.owner.map(told),
         notices: notices(group.notices),
     }
 }
 
-/// What is handed back as it was given cannot be cut: an ID or a memo that is would mean something else.
-fn malformed(snapshot: &wit::Snapshot) -> Option<String> {
+/// What of a snapshot cannot be kept: a memo that is cut, or an ID that is written otherwise, would mean another.
+fn unusable(snapshot: &wit::Snapshot) -> Option<String> {
     snapshot.instances.iter().find_map(|instance| {
         let id = &instance.id;
-        if id.is_empty() || id.len() > ID_BYTES || id.contains(char::is_control) {
-            let start: String = id.chars().take(64).collect();
+        if id.is_empty() || id.len() > ID_BYTES || id.chars().any(char::is_control) {
+            let shown: String = id.escape_debug().take(SHOWN).collect();
             return Some(format!(
-                "an instance's ID is empty, longer than {ID_BYTES} bytes or no text of one line: {start:?}"
+                "it listed an instance with the ID \"{shown}\", which is none"
             ));
         }
         let is_long = instance.memo.len() > TEXT_BYTES;
@@ -332,13 +340,25 @@ fn malformed(snapshot: &wit::Snapshot) -> Option<String> {
     })
 }
 
-fn snapshot(snapshot: wit::Snapshot) -> Snapshot {
+fn snapshot(mut snapshot: wit::Snapshot) -> Snapshot {
+    let mut notices = notices(snapshot.notices);
+    let mut seen = HashSet::new();
+    let twice = snapshot
+        .instances
+        .extract_if(.., |instance| !seen.insert(instance.id.clone()));
+    notices.extend(twice.last().map(|instance| Notice {
+        subject: "listed twice".to_owned(),
+        message: format!(
+            "the plugin lists {} more than once, and the first counts; next: report it to the plugin's author",
+            instance.id
+        ),
+    }));
     Snapshot {
         instances: snapshot.instances.into_iter().map(listed).collect(),
         target: snapshot.target,
         max_size: snapshot.max_size,
-        owner: snapshot.owner.map(short),
-        notices: notices(snapshot.notices),
+        owner: snapshot.owner.map(told),
+        notices,
         generation: extra(snapshot.extras, "generation"),
     }
 }
@@ -424,20 +444,36 @@ pub mod hostile;
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_problem_is_cut_to_what_an_operator_reads() {
-        let long = wit::Problem {
+    fn saying(message: &str, code: Option<&str>) -> wit::Problem {
+        wit::Problem {
             kind: wit::ProblemKind::Other,
-            message: "é".repeat(TEXT_BYTES),
+            message: message.to_owned(),
             subject: None,
-            code: Some("x".repeat(TEXT_BYTES)),
+            code: code.map(str::to_owned),
             retry_after_ms: None,
             extras: Vec::new(),
-        };
-        let told = problem(long);
+        }
+    }
+
+    #[test]
+    fn a_problem_is_cut_to_what_an_operator_reads() {
+        let long = "x".repeat(TEXT_BYTES);
+        let told = problem(saying(&"é".repeat(TEXT_BYTES), Some(&long)));
         assert_eq!(told.message, "é".repeat(TEXT_BYTES / 2) + "…");
-        assert_eq!(told.code, Some("x".repeat(TEXT_BYTES)));
-        assert_eq!(short("\u{1b}[31mred\nnew line".into()), " [31mred new line");
+        assert_eq!(told.code, Some(long));
+    }
+
+    #[test]
+    fn what_a_plugin_says_is_one_line_without_control_characters() {
+        let forged = "no\r\n\u{1b}[31mlevel=error msg=\"x\"\u{0}\u{9b}";
+        let plain = "no [31mlevel=error msg=\"x\"";
+        let said = problem(saying(forged, Some("a\nb")));
+        assert_eq!((&*said.message, said.code.as_deref()), (plain, Some("a b")));
+        let said = notices(vec![wit::Notice {
+            subject: forged.into(),
+            message: forged.into(),
+        }]);
+        assert_eq!((&*said[0].subject, &*said[0].message), (plain, plain));
     }
 
     #[test]
@@ -499,27 +535,23 @@ mod tests {
             }],
         };
         assert_eq!(told, expected);
-        let mut memo_of = |bytes: usize| {
+        let mut with = |id: &str, bytes: usize| {
+            reclaimed.id = id.to_owned();
             reclaimed.memo = "m".repeat(bytes);
-            wit::Snapshot {
+            unusable(&wit::Snapshot {
                 instances: vec![reclaimed.clone()],
                 target: None,
                 max_size: None,
                 owner: None,
                 notices: Vec::new(),
                 extras: Vec::new(),
-            }
+            })
         };
-        assert_eq!(malformed(&memo_of(TEXT_BYTES)), None);
-        assert_eq!(
-            malformed(&memo_of(TEXT_BYTES + 1)).as_deref(),
-            Some("its memo of i-1 is larger than 4 KiB")
-        );
-        for id in ["", "i-1\nforged", &"i".repeat(ID_BYTES + 1)] {
-            let mut one = memo_of(0);
-            one.instances[0].id = id.to_owned();
-            let why = malformed(&one).expect("it is no ID");
-            assert!(!why.contains('\n') && why.len() < 200, "{why}");
-        }
+        assert_eq!(with("i-1", TEXT_BYTES), None);
+        let long = Some("its memo of i-1 is larger than 4 KiB".to_owned());
+        assert_eq!(with("i-1", TEXT_BYTES + 1), long);
+        let forged = r#"it listed an instance with the ID "i\n1", which is none"#;
+        assert_eq!(with("i\n1", 0), Some(forged.to_owned()));
+        assert!(with("", 0).is_some() && with(&"i".repeat(ID_BYTES + 1), 0).is_some());
     }
 }

@@ -40,7 +40,7 @@ use self::exchange::Underway;
 use self::pace::Pace;
 use self::permits::{InFlight, Own, PATIENCE, Permits};
 use self::resolver::{AddressRefused, NotResolved};
-use super::grants::{Denial, Limits, Name, Target};
+use super::grants::{Denial, Grants, Limits, Name, Target};
 
 /// Hosts counted by name; what a plugin makes up beyond that shares one count.
 const HOSTS_COUNTED: usize = 256;
@@ -110,20 +110,25 @@ impl Egress {
         egress
     }
 
-    /// Counts from the next request on, and every denial is news again. What is under way ends as it began.
-    pub fn adopt(&self, policy: Policy) {
+    /// New grants count from the next request on, and every denial is news again. What is under way ends as it began.
+    pub async fn regrant(&self, grants: &Grants, config: &serde_json::Value) {
+        self.adopt(Policy::read(grants, config).await);
+    }
+
+    /// The files that the grants name have changed.
+    pub async fn reread(&self) {
+        let now = self.policy();
+        if let Some(policy) = now.reread().await {
+            self.adopt(policy);
+        }
+    }
+
+    fn adopt(&self, policy: Policy) {
         *lock(&self.policy) = Arc::new(policy);
         for host in lock(&self.hosts).values_mut() {
             host.told.clear();
         }
         self.tell_problems();
-    }
-
-    /// The files that the grants name have changed. Blocks while they are read.
-    pub fn reread(&self) {
-        if let Some(policy) = self.policy().reread() {
-            self.adopt(policy);
-        }
     }
 
     fn tell_problems(&self) {
@@ -185,7 +190,8 @@ impl Egress {
         let to_headers = phase(options.connect_timeout, limits.connect)
             + phase(options.first_byte_timeout, limits.first_byte);
         let idle = phase(options.between_bytes_timeout, limits.idle);
-        let answer = tokio::time::timeout(to_headers, client.execute(request)).await;
+        let exchange = self.exchange(&policy, &client, request, &target);
+        let answer = tokio::time::timeout(to_headers, exchange).await;
         let response = match answer {
             Err(_) => {
                 let problem = format!("no answer has begun within {to_headers:?}");
@@ -193,11 +199,10 @@ impl Egress {
                 return Err(Error::HttpResponseTimeout);
             }
             Ok(Err(problem)) => {
-                let error = self.failed(&policy, &target, problem);
-                if matches!(error, Error::HttpRequestDenied) {
+                if matches!(problem, Error::HttpRequestDenied) {
                     underway.denied();
                 }
-                return Err(error);
+                return Err(problem);
             }
             Ok(Ok(response)) => response,
         };
@@ -215,6 +220,18 @@ impl Egress {
         *answer.headers_mut() = response.headers().clone();
         let (carrier, body) = body::carried(response, idle, limits.body, permits, underway);
         Ok((answer.map(|()| body), carrier))
+    }
+
+    /// The answer's head, with its body to come.
+    async fn exchange(
+        &self,
+        policy: &Policy,
+        client: &reqwest::Client,
+        request: reqwest::Request,
+        target: &Target,
+    ) -> Result<reqwest::Response, Error> {
+        let sent = client.execute(request).await;
+        sent.map_err(|problem| self.failed(policy, target, problem))
     }
 
     fn underway(

@@ -205,7 +205,7 @@ impl Platform {
             program,
         } = candidate;
         let (plugin, digest) = (standing.plugin.clone(), standing.digest);
-        let policy = policy(grants.clone(), request.config.clone()).await?;
+        let policy = Policy::read(&grants, request.config).await;
         let recipe = Arc::new(self.recipe(&standing, &grants, policy, program, request));
         let building = recipe.clone();
         let config = request.config.clone();
@@ -362,7 +362,7 @@ impl Platform {
             group_key: &standing.plugin,
         };
         let nothing = Grants::default();
-        let policy = Policy::read(&nothing, request.config);
+        let policy = Policy::read(&nothing, request.config).await;
         let recipe = self.recipe(&standing, &nothing, policy, program, &request);
         self.guarded("describe", async move { describe(&recipe).await })
             .await
@@ -371,12 +371,6 @@ impl Platform {
     fn loads(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, PluginEntry>> {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Reading the files that grants name blocks.
-async fn policy(grants: Grants, config: serde_json::Value) -> Result<Policy, Cause> {
-    let read = tokio::task::spawn_blocking(move || Policy::read(&grants, &config)).await;
-    read.map_err(|problem| Cause::Unreadable(problem.to_string()))
 }
 
 /// One file on its way to be a plugin.

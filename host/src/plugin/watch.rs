@@ -15,7 +15,6 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::actor::Recipe;
-use super::egress::Policy;
 use super::grants::{Grants, GrantsFile, built_in};
 use super::pin::Pins;
 use super::report::{Cause, Digest};
@@ -63,7 +62,7 @@ impl Watcher {
         };
         let mut files = look(Fingerprint::default()).await.unwrap_or_default();
         // What changed since the plugin was loaded is in this look, and no later one will tell of it.
-        self.reread().await;
+        tenant.egress.reread().await;
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -83,22 +82,13 @@ impl Watcher {
             };
             if seen != files {
                 info!(plugin = %self.standing.plugin, "granted file changed");
-                self.reread().await;
+                tenant.egress.reread().await;
                 is_changed = true;
             }
             files = seen;
             if is_changed {
                 self.granted.send_modify(|count| *count += 1);
             }
-        }
-    }
-
-    /// The files that `tls` names, under the grants that are in force.
-    async fn reread(&self) {
-        let egress = self.recipe.tenant.egress.clone();
-        let read = tokio::task::spawn_blocking(move || egress.reread()).await;
-        if let Err(problem) = read {
-            error!(plugin = %self.standing.plugin, %problem, "granted files were not read anew");
         }
     }
 
@@ -134,12 +124,7 @@ impl Watcher {
         };
         let tenant = &self.recipe.tenant;
         let secrets = Arc::new(secrets_of(&grants, &self.config));
-        let (egress, config) = (tenant.egress.clone(), self.config.clone());
-        let adopted =
-            tokio::task::spawn_blocking(move || egress.adopt(Policy::read(&grants, &config))).await;
-        if let Err(problem) = adopted {
-            error!(%plugin, %problem, "plugin grants were not applied");
-        }
+        tenant.egress.regrant(&grants, &self.config).await;
         *tenant
             .secrets
             .write()
