@@ -136,8 +136,8 @@ fn mutations_of_the_corpus_break_nothing() {
             let broken = std::panic::catch_unwind(|| target(&bytes)).is_err();
             assert!(
                 !broken,
-                "{name} (seed {seed}) by {:?}",
-                String::from_utf8_lossy(&bytes)
+                "{name} (seed {seed}) by b\"{}\"",
+                bytes.escape_ascii()
             );
             executions += 1;
         }

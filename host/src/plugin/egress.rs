@@ -42,7 +42,7 @@ use self::pace::Pace;
 use self::permits::{InFlight, Own, PATIENCE, Permits};
 use self::resolver::{AddressRefused, NotResolved};
 use self::tap::{Answer, Asked, Tap};
-use super::grants::{Denial, Limits, Name, Target};
+use super::grants::{Denial, Grants, Limits, Name, Target};
 
 /// Hosts counted by name; what a plugin makes up beyond that shares one count.
 const HOSTS_COUNTED: usize = 256;
@@ -116,20 +116,25 @@ impl Egress {
         egress
     }
 
-    /// Counts from the next request on, and every denial is news again. What is under way ends as it began.
-    pub fn adopt(&self, policy: Policy) {
+    /// New grants count from the next request on, and every denial is news again. What is under way ends as it began.
+    pub async fn regrant(&self, grants: &Grants, config: &serde_json::Value) {
+        self.adopt(Policy::read(grants, config).await);
+    }
+
+    /// The files that the grants name have changed.
+    pub async fn reread(&self) {
+        let now = self.policy();
+        if let Some(policy) = now.reread().await {
+            self.adopt(policy);
+        }
+    }
+
+    fn adopt(&self, policy: Policy) {
         *lock(&self.policy) = Arc::new(policy);
         for host in lock(&self.hosts).values_mut() {
             host.told.clear();
         }
         self.tell_problems();
-    }
-
-    /// The files that the grants name have changed. Blocks while they are read.
-    pub fn reread(&self) {
-        if let Some(policy) = self.policy().reread() {
-            self.adopt(policy);
-        }
     }
 
     fn tell_problems(&self) {
@@ -191,7 +196,7 @@ impl Egress {
         let to_headers = phase(options.connect_timeout, limits.connect)
             + phase(options.first_byte_timeout, limits.first_byte);
         let idle = phase(options.between_bytes_timeout, limits.idle);
-        let exchange = self.exchange(&client, request, &policy, &target);
+        let exchange = self.exchange(&policy, &client, request, &target);
         let answer = tokio::time::timeout(to_headers, exchange).await;
         let response = match answer {
             Err(_) => {
@@ -199,11 +204,11 @@ impl Egress {
                 self.trouble(&target, &problem);
                 return Err(Error::HttpResponseTimeout);
             }
-            Ok(Err(error)) => {
-                if matches!(error, Error::HttpRequestDenied) {
+            Ok(Err(problem)) => {
+                if matches!(problem, Error::HttpRequestDenied) {
                     underway.denied();
                 }
-                return Err(error);
+                return Err(problem);
             }
             Ok(Ok(response)) => response,
         };
@@ -247,9 +252,9 @@ impl Egress {
     /// The answer's head, with its body to come; by way of the tap where there is one.
     async fn exchange(
         &self,
+        policy: &Policy,
         client: &reqwest::Client,
         request: reqwest::Request,
-        policy: &Policy,
         target: &Target,
     ) -> Result<reqwest::Response, Error> {
         let asked = self.tap.as_ref().map(|tap| (tap, Asked::of(&request)));

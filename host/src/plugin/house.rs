@@ -8,9 +8,9 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
 use super::actor::Clocks;
-use super::egress::{Egress, EgressOptions, system_resolver};
+use super::egress::{Egress, EgressOptions, Policy, system_resolver};
 use super::engine::{Allotment, Tenant};
-use super::grants::Reach;
+use super::grants::Grants;
 use super::kv::Kv;
 use super::log::GuestLog;
 use super::platform::{LoadRequest, Platform, PlatformOptions};
@@ -135,20 +135,23 @@ pub(super) async fn until<F: Future<Output = bool>>(what: &str, mut ready: impl 
 }
 
 /// Of a plugin that is granted nothing.
-pub(super) fn tenant() -> Arc<Tenant> {
+pub(super) async fn tenant() -> Arc<Tenant> {
     let egress = EgressOptions {
         plugin: "p".into(),
         group: "g".into(),
         grants_file: "plugins.toml".into(),
         no_built_in: None,
         resolver: system_resolver(),
+        observer: Arc::new(|_| {}),
         all: Arc::new(Semaphore::new(1)),
+        tap: None,
     };
+    let policy = Policy::read(&Grants::default(), &serde_json::Value::Null).await;
     let trail = Trail::new(Audit::default(), "p".into(), "g".into(), Digest::of(b""));
     Arc::new(Tenant::new(
         Arc::new(GuestLog::new("p".into(), "g".into())),
         Arc::new(Kv::new(Store::in_memory(), "g".into())),
-        Arc::new(Egress::new(egress, Reach::default())),
+        Arc::new(Egress::new(egress, policy)),
         trail,
         Allotment::default(),
         Secrets::default(),

@@ -20,7 +20,6 @@ use tracing::{error, info, warn};
 use super::actor::{Actor, Clocks, Recipe};
 use super::bindings::Description;
 use super::directory::Reference;
-use super::egress::Policy;
 use super::engine::Allotment;
 use super::grants::{Grants, GrantsFile, Limits};
 use super::kv::Kv;
@@ -114,7 +113,7 @@ impl Keeper {
         let mut wanted = self.edition.grants.clone();
         let mut files = self.fingerprint(Fingerprint::default()).await;
         // What changed since the plugin was loaded is in this look, and no later one will tell of it.
-        self.reread().await;
+        self.edition.recipe.tenant.egress.reread().await;
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -164,7 +163,7 @@ impl Keeper {
             }
             if is_rewritten {
                 info!(plugin = %self.edition.standing.plugin, "granted file changed");
-                self.reread().await;
+                self.edition.recipe.tenant.egress.reread().await;
             }
             if is_regranted || is_rewritten {
                 self.granted.send_modify(|count| *count += 1);
@@ -301,21 +300,7 @@ impl Keeper {
         self.errand.log.limit(allotment.limits.log_lines_per_second);
         tenant.change_allotment(allotment);
         tenant.trail.granted(&grants);
-        let (egress, config) = (tenant.egress.clone(), self.errand.config.clone());
-        let adopt = move || egress.adopt(Policy::read(&grants, &config));
-        if let Err(problem) = tokio::task::spawn_blocking(adopt).await {
-            error!(%plugin, %problem, "plugin grants were not applied");
-        }
-    }
-
-    /// The files that `tls` names, under the grants that are in force.
-    async fn reread(&self) {
-        let egress = self.edition.recipe.tenant.egress.clone();
-        let read = tokio::task::spawn_blocking(move || egress.reread()).await;
-        if let Err(problem) = read {
-            let plugin = &self.edition.standing.plugin;
-            error!(%plugin, %problem, "granted files were not read anew");
-        }
+        tenant.egress.regrant(&grants, &self.errand.config).await;
     }
 }
 

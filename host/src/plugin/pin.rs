@@ -41,7 +41,7 @@ impl Pins {
         if is_shipped {
             return Ok(());
         }
-        if grants.require_pins {
+        if grants.require_pins == Some(true) {
             return Err(Cause::PinMissing);
         }
         if !grants.give_anything() || grants.reload == Some(Reload::Any) {
@@ -116,7 +116,7 @@ mod tests {
         let pins = Pins::new(Store::in_memory(), Audit::default());
         let digest = Digest::of(b"it");
         let required = Grants {
-            require_pins: true,
+            require_pins: Some(true),
             reload: Some(Reload::Any),
             ..Grants::default()
         };

@@ -281,7 +281,7 @@ impl Platform {
         } = self
             .candidate(self.found(&errand.reference)?, report)
             .await?;
-        let policy = policy(grants.clone(), errand.config.clone()).await?;
+        let policy = Policy::read(&grants, &errand.config).await;
         let recipe = Arc::new(self.recipe(&standing, &grants, policy, program, errand));
         let (building, config) = (recipe.clone(), errand.config.clone());
         let (first, description) = self
@@ -505,7 +505,7 @@ impl Platform {
     }
 
     /// To be asked what it is, which needs no configuration and no grant.
-    fn ungranted(&self, standing: &Standing, program: Program) -> Recipe {
+    async fn ungranted(&self, standing: &Standing, program: Program) -> Recipe {
         let nothing = Grants::default();
         let errand = self.errand(&LoadRequest {
             reference: &standing.plugin,
@@ -513,7 +513,7 @@ impl Platform {
             settings: ProviderSettings::default(),
             group_key: &standing.plugin,
         });
-        let policy = Policy::read(&nothing, &errand.config);
+        let policy = Policy::read(&nothing, &errand.config).await;
         self.recipe(standing, &nothing, policy, program, &errand)
     }
 
@@ -562,7 +562,7 @@ impl Platform {
         let Candidate {
             standing, program, ..
         } = self.candidate(file, report).await?;
-        let recipe = self.ungranted(&standing, program);
+        let recipe = self.ungranted(&standing, program).await;
         self.guarded("describe", async move { describe(&recipe).await })
             .await
     }
@@ -570,12 +570,6 @@ impl Platform {
     fn loads(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, PluginEntry>> {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Reading the files that grants name blocks.
-async fn policy(grants: Grants, config: serde_json::Value) -> Result<Policy, Cause> {
-    let read = tokio::task::spawn_blocking(move || Policy::read(&grants, &config)).await;
-    read.map_err(|problem| Cause::Unreadable(problem.to_string()))
 }
 
 /// One file on its way to be a plugin.

@@ -33,7 +33,7 @@ impl Standing {
             Some(written) => ours.extended_by(written),
             None => ours,
         };
-        grants.require_pins = file.require_pins;
+        grants.require_pins = grants.require_pins.or(file.require_pins);
         grants
     }
 }

@@ -41,22 +41,29 @@ fn holds_of_problem(problem: &Problem) {
 }
 
 fn holds_of_snapshot(told: wit::Snapshot) {
-    let refused = unusable(&told);
-    let ids: Vec<_> = told.instances.iter().map(|i| i.id.clone()).collect();
-    let memos: Vec<_> = told.instances.iter().map(|i| i.memo.clone()).collect();
-    let kept = snapshot(told);
-    // Complete: an instance that is listed and lost would be started anew.
-    assert_eq!(kept.instances.len(), ids.len());
-    for ((listed, id), memo) in kept.instances.iter().zip(ids).zip(memos) {
-        assert_eq!((&listed.id.0, &listed.memo), (&id, &memo));
-        listed.reason.iter().for_each(holds_of_problem);
-        if refused.is_none() {
-            assert!(memo.len() <= TEXT_BYTES && !id.chars().any(char::is_control));
+    if let Some(why) = unusable(&told) {
+        holds_of_text(&why);
+        return;
+    }
+    let mut listed: Vec<(String, String)> = Vec::new();
+    for instance in &told.instances {
+        if !listed.iter().any(|(id, _)| *id == instance.id) {
+            listed.push((instance.id.clone(), instance.memo.clone()));
         }
     }
+    let kept = snapshot(told);
+    // Complete, and as it was given: an instance that is listed and lost would be started anew.
+    let given_back = |of: &Listed| (of.id.0.clone(), of.memo.clone());
+    let given_back: Vec<_> = kept.instances.iter().map(given_back).collect();
+    assert_eq!(given_back, listed);
+    for (id, memo) in listed {
+        assert!(memo.len() <= TEXT_BYTES && !id.is_empty() && id.len() <= ID_BYTES);
+        holds_of_text(&id);
+    }
+    let reasons = kept.instances.iter().filter_map(|of| of.reason.as_ref());
+    reasons.for_each(holds_of_problem);
     kept.notices.iter().for_each(holds_of_notice);
     kept.owner.iter().for_each(|owner| holds_of_text(owner));
-    refused.iter().for_each(|why| holds_of_text(why));
 }
 
 fn holds_of_connection(told: wit::Connection) {

@@ -161,9 +161,8 @@ impl Drop for Underway {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_line_has_no_query_no_control_characters_and_an_end() {
-        let exchange = |path: String| Exchange {
+    fn exchange(path: String) -> Exchange {
+        Exchange {
             plugin: "p".into(),
             group: "g".into(),
             target: Target::parse("https://api.example.com").expect("a target"),
@@ -174,13 +173,54 @@ mod tests {
             sent: 0,
             received: 0,
             took: Duration::ZERO,
-        };
+        }
+    }
+
+    #[test]
+    fn a_line_has_no_query_no_control_characters_and_an_end() {
         assert_eq!(
             exchange("/a\u{1b}b".into()).to_string(),
             "other https://api.example.com/a\\u{1b}b failed"
         );
         let long = exchange(format!("/{}", "é".repeat(1000))).to_string();
         assert!(long.len() < 320 && long.ends_with("… failed"), "{long}");
+    }
+
+    /// What a subscriber of `level` writes when a request ends.
+    fn logged(is_logged: bool, level: tracing::Level) -> String {
+        let lines = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let to = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_writer(move || Lines(to.clone()))
+            .finish();
+        let exchange = exchange("/path".into());
+        let underway = Underway::new(exchange, Arc::new(|_| {}), is_logged);
+        tracing::subscriber::with_default(subscriber, || drop(underway));
+        let lines = lines.lock().expect("no test poisons it");
+        String::from_utf8_lossy(&lines).into_owned()
+    }
+
+    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no test poisons it").extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_request_is_logged_where_the_operator_asks_for_it() {
+        use tracing::Level;
+        let line = "request: other https://api.example.com/path failed";
+        assert!(logged(true, Level::INFO).contains(line));
+        assert!(logged(false, Level::TRACE).contains(line));
+        assert_eq!(logged(false, Level::DEBUG), "");
     }
 
     #[test]

@@ -28,24 +28,26 @@ pub struct Policy {
     /// Requests at once.
     pub(super) own: Arc<Semaphore>,
     /// A host whose files cannot be used is closed; the text says which and why.
-    tls: BTreeMap<TlsHost, Result<rustls::ClientConfig, String>>,
+    tls: TlsConfigs,
     routes: Result<Routes, String>,
     clients: Mutex<HashMap<(Route, Option<TlsHost>), reqwest::Client>>,
 }
 
 impl Policy {
-    /// Reads the files that the grants name, and blocks while it does.
-    pub fn read(grants: &Grants, config: &serde_json::Value) -> Self {
-        Self::with_environment(grants, config, &|name| std::env::var(name).ok())
+    /// Reads the files that the grants name.
+    pub async fn read(grants: &Grants, config: &serde_json::Value) -> Self {
+        let tls = tls_of(grants).await;
+        Self::new(grants, config, tls, &|name| std::env::var(name).ok())
     }
 
-    pub(super) fn with_environment(
+    /// `variable` looks into the manager's environment.
+    pub(super) fn new(
         grants: &Grants,
         config: &serde_json::Value,
+        tls: TlsConfigs,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Self {
         let limits = grants.limits.over(Limits::default());
-        let tls = grants.tls.iter();
         Self {
             grants: grants.clone(),
             config: config.clone(),
@@ -53,18 +55,18 @@ impl Policy {
             own: Arc::new(Semaphore::new(limits.concurrent_requests)),
             limits,
             is_logged: grants.log_requests == Some(true),
-            tls: tls
-                .map(|(host, written)| (host.clone(), tls::client_config(written)))
-                .collect(),
+            tls,
             routes: Routes::new(grants.proxy.as_ref(), variable),
             clients: Mutex::default(),
         }
     }
 
-    /// The same grants over the files as they are now; `None` where there is none. Blocks while it reads.
-    pub(super) fn reread(&self) -> Option<Self> {
-        let has_files = !self.tls.is_empty();
-        has_files.then(|| Self::read(&self.grants, &self.config))
+    /// The same grants over the files as they are now; `None` where there is none.
+    pub(super) async fn reread(&self) -> Option<Self> {
+        if self.tls.is_empty() {
+            return None;
+        }
+        Some(Self::read(&self.grants, &self.config).await)
     }
 
     /// What keeps requests from being sent, in words for the operator.
@@ -127,6 +129,19 @@ impl Policy {
         };
         builder.build()
     }
+}
+
+pub(super) type TlsConfigs = BTreeMap<TlsHost, Result<rustls::ClientConfig, String>>;
+
+/// Files are read where blocking is no harm.
+async fn tls_of(grants: &Grants) -> TlsConfigs {
+    let mut read = TlsConfigs::new();
+    for (host, written) in grants.tls.clone() {
+        let reading = tokio::task::spawn_blocking(move || tls::client_config(&written)).await;
+        let config = reading.unwrap_or_else(|problem| Err(problem.to_string()));
+        read.insert(host, config);
+    }
+    read
 }
 
 fn closed(host: &TlsHost, why: &str) -> String {

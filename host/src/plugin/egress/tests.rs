@@ -62,7 +62,14 @@ fn grants(toml: &str) -> Grants {
 
 /// Without an environment.
 fn policy(toml: &str) -> Policy {
-    Policy::with_environment(&grants(toml), &Value::Null, &|_| None)
+    policy_in(toml, &|_| None)
+}
+
+fn policy_in(toml: &str, variable: &dyn Fn(&str) -> Option<String>) -> Policy {
+    let grants = grants(toml);
+    let tls = grants.tls.iter();
+    let tls = tls.map(|(host, written)| (host.clone(), tls::client_config(written)));
+    Policy::new(&grants, &Value::Null, tls.collect(), variable)
 }
 
 type Names = &'static [(&'static str, &'static str)];

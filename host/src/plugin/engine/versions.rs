@@ -4,7 +4,6 @@
 //! that a plugin may export.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use wasmtime::component::{Component, Val};
 
@@ -89,8 +88,8 @@ async fn a_plugin_of_the_first_version_runs_on_a_host_that_has_gone_on() {
     let program = engine
         .compile(&first())
         .expect("it is not asked for more than it knew");
-    let (allotment, budget) = (Allotment::default(), Duration::from_secs(10));
-    let made = engine.instantiate(&program, tenant(), &allotment, budget);
+    let allotment = Allotment::default();
+    let made = engine.instantiate(&program, tenant().await, &allotment);
     let (mut guest, _) = made.await.expect("it starts");
     let described = guest.describe().await.expect("it answers");
     assert_eq!(described.version, "1.2.3");
@@ -105,7 +104,8 @@ async fn a_plugin_of_the_first_version_runs_on_a_host_that_has_gone_on() {
 
     // Such a host asks for the contract under its own number.
     let component = engine.component(&first());
-    let mut store = engine.store(tenant(), &allotment, Arc::new(Meter::new(budget)));
+    let meter = Arc::new(Meter::new(allotment.limits.cpu));
+    let mut store = engine.store(tenant().await, &allotment, meter);
     let instance = engine
         .linker
         .instantiate_async(&mut store, &component)

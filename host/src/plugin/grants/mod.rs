@@ -84,8 +84,8 @@ pub struct Grants {
     pub reload: Option<Reload>,
     /// In lower-case hexadecimal.
     pub sha256: Option<String>,
-    /// Only a digest that is named here, or that came with the installation, is loaded: the file's own rule, for all.
-    pub require_pins: bool,
+    /// Only a digest that is named here, or that came with the installation, is loaded.
+    pub require_pins: Option<bool>,
     pub builtin: Option<bool>,
 }
 
@@ -112,6 +112,7 @@ impl Grants {
             log_requests,
             reload,
             sha256,
+            require_pins,
             builtin,
             ..
         } = over.clone();
@@ -125,6 +126,7 @@ impl Grants {
             log_requests: log_requests.or(grants.log_requests),
             reload: reload.or(grants.reload),
             sha256: sha256.or(grants.sha256),
+            require_pins: require_pins.or(grants.require_pins),
             builtin: builtin.or(grants.builtin),
             ..grants
         }
@@ -142,11 +144,6 @@ impl Grants {
     /// The entries over one group's `plugin_config`. A template whose key is not written grants nothing.
     pub fn reach(&self, config: &serde_json::Value) -> Reach {
         Reach::new(self, config)
-    }
-
-    /// The part that instances are made with: where it differs, a change applies to those made from then on.
-    pub fn makes_same_instances(&self, other: &Self) -> bool {
-        self.env == other.env && self.limits == other.limits
     }
 
     /// What an operator should be reminded of at every start.

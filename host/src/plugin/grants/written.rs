@@ -16,9 +16,9 @@ use crate::plugin::directory::Reference;
 /// All tables of `plugins.toml`, keyed by the operator's plugin name without `fleeting-plugin-` and a tag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GrantsFile {
-    /// Every plugin needs a `sha256` in its table. Stands at the top, before the first table: it is a rule for all.
-    pub require_pins: bool,
     pub plugins: BTreeMap<String, Grants>,
+    /// The top-level key, for every plugin whose table does not say otherwise.
+    pub require_pins: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +36,7 @@ impl fmt::Display for GrantsProblems {
 
 const REQUIRE_PINS: &str = "require_pins";
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "http",
     "env",
     "secret",
@@ -52,6 +52,7 @@ const KEYS: [&str; 17] = [
     "log_requests",
     "reload",
     "sha256",
+    REQUIRE_PINS,
     "builtin",
     "secrets",
 ];
@@ -75,7 +76,7 @@ impl GrantsFile {
             let (written, at) = (key.get_ref(), key.span().start);
             let Some(table) = value.get_ref().as_table() else {
                 if written == REQUIRE_PINS {
-                    file.require_pins = reading.flag(written, value).unwrap_or_default();
+                    file.require_pins = reading.flag(written, value);
                 } else if KEYS.contains(&&**written) {
                     let message = format!(
                         "`{written}` stands in a plugin's table: write `[aws]` above it, with the plugin's name"
@@ -144,10 +145,7 @@ impl Reading<'_> {
                 "limits" => self.limits(value, &mut grants.limits),
                 "memory" => self.limit(at, Limit::Memory, value, &mut grants.limits),
                 "sha256" => grants.sha256 = self.digest(value),
-                REQUIRE_PINS => {
-                    let message = "`require_pins` is a rule for all plugins: write it at the top, before the first table";
-                    self.problem(at, message);
-                }
+                REQUIRE_PINS => grants.require_pins = self.flag(name, value),
                 unknown if Limit::of_key(unknown).is_some() => {
                     let message =
                         format!("`{unknown}` is a limit: write `limits.{unknown}` for it");

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::{Candidate, Grants, LoadRequest, Platform, describe, policy};
+use super::{Candidate, Grants, LoadRequest, Platform, describe};
 use crate::fleet::group::ProviderSettings;
 use crate::plugin::actor::{Actor, NotBuilt, Recipe};
 use crate::plugin::bindings::Description;
+use crate::plugin::egress::Policy;
 use crate::plugin::grants::built_in;
 use crate::plugin::outline::Outline;
 use crate::plugin::provider::{Current, Provider};
@@ -93,7 +94,7 @@ impl Platform {
         let compile = began.elapsed();
         let outline = self.engine.outline(&program);
         let grants = standing.grants(&self.grants.borrow());
-        let recipe = self.ungranted(&standing, program);
+        let recipe = self.ungranted(&standing, program).await;
         let description = self
             .guarded("describe", async move { describe(&recipe).await })
             .await?;
@@ -159,7 +160,7 @@ impl Platform {
             settings: request.settings,
             group_key: request.group_key,
         });
-        let policy = policy(grants.clone(), request.config.clone()).await?;
+        let policy = Policy::read(&grants, request.config).await;
         let recipe = Arc::new(self.recipe(&standing, &grants, policy, program, &errand));
         let describing = recipe.clone();
         let description = self

@@ -144,7 +144,7 @@ async fn the_environments_proxy_and_its_exceptions_are_used_where_granted() {
             "NO_PROXY" => Some("corp.example".to_owned()),
             _ => None,
         };
-        let policy = Policy::with_environment(&grants(&toml), &Value::Null, &variable);
+        let policy = policy_in(&toml, &variable);
         Egress::new(options(&[("in.corp.example", "127.0.0.1")]), policy)
     };
     let granted = with("proxy = \"environment\"");
@@ -165,9 +165,8 @@ async fn the_environments_proxy_and_its_exceptions_are_used_where_granted() {
 #[tokio::test]
 async fn a_proxy_that_is_none_closes_every_host_and_falls_back_to_nothing() {
     let variable = |name: &str| (name == "ALL_PROXY").then(|| "socks5://ann:s3cret@p".to_owned());
-    let granted =
-        grants("http = [\"http://api.example\"]\nplaintext = true\nproxy = \"environment\"");
-    let policy = Policy::with_environment(&granted, &Value::Null, &variable);
+    let granted = "http = [\"http://api.example\"]\nplaintext = true\nproxy = \"environment\"";
+    let policy = policy_in(granted, &variable);
     let told = policy.problems().remove(0);
     assert!(
         told.starts_with(

@@ -333,7 +333,7 @@ async fn a_file_that_cannot_be_used_closes_its_host_until_it_can() {
     assert_eq!(lock(&egress.hosts)[&server.url()].told, missing);
 
     files.put("ca.pem", "-----BEGIN NOTHING-----");
-    egress.reread();
+    egress.reread().await;
     assert_eq!(
         egress.policy().problems(),
         [closed("it holds no PEM certificate")]
@@ -341,13 +341,13 @@ async fn a_file_that_cannot_be_used_closes_its_host_until_it_can() {
     assert!(ask().await.is_err());
 
     files.put("ca.pem", &authority.pem);
-    egress.reread();
+    egress.reread().await;
     assert!(egress.policy().problems().is_empty());
     assert_eq!(text(ask().await.unwrap()).await.unwrap(), b"hi");
 
     // A connection that was made under the old file serves nothing under the new.
     files.put("ca.pem", &Authority::new().pem);
-    egress.reread();
+    egress.reread().await;
     let answer = ask().await;
     assert!(
         matches!(answer, Err(Error::TlsCertificateError)),

@@ -5,6 +5,7 @@ use crate::plugin::conformance::{Check, Ground, Patience, Sandboxed, Trial, Verd
 use crate::plugin::egress::tap::Tap;
 
 use super::*;
+use crate::plugin::house::settings;
 
 impl House {
     fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
@@ -56,22 +57,8 @@ fn why(checks: &[Check], name: &str) -> String {
 
 /// The fixture, asking the host that the test grants or does not; `at` is the place of the call.
 fn asking(at: &str) -> Vec<u8> {
-    let module = "(core module $main\n";
-    let authority = "127.0.0.1:9";
-    let web = WEB
-        .replace("(;authority;)", authority)
-        .replace("(;length;)", &authority.len().to_string());
-    let text = PROVIDER
-        .replace(
-            module,
-            &format!("{web}{module}(import \"web\" \"send\" (func $send (result i32)))\n"),
-        )
-        .replace(
-            "(instantiate $main\n",
-            "(instantiate $main (with \"web\" (instance $web))\n",
-        )
-        .replace(&format!("(;{at};)"), "(call $block (call $send))");
-    wat::parse_str(&text).expect("the test's text is valid")
+    let ask = [(at, "(call $block (call $send))")];
+    provider_on_the_web("http", "127.0.0.1:9", &ask)
 }
 
 const GRANTED: &str =
