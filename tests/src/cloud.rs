@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! moto_cloud.py ──stdout: launched, ended, key, request──► reader task ──► journal, and `Happening`s for the instances
-//!               ◄──stdin: booted, terminate, desire, most, group, allow, … ── Cloud::ask, answered on stdout
+//!               ◄──stdin: booted, terminate, desire, most, group, … ── Cloud::ask, answered on stdout
 //! ```
 
 use std::collections::HashMap;

@@ -185,10 +185,6 @@ def main():
                 instance = seen[asked["booted"]]
                 if instance.id not in ended:
                     instance._state.name, instance._state.code = "running", 16
-            elif "terminate" in asked:
-                ec2.terminate_instances(InstanceIds=[asked["terminate"]])
-            elif "desire" in asked:
-                scaling.set_desired_capacity(AutoScalingGroupName=group, DesiredCapacity=asked["desire"])
             elif "allow" in asked:
                 allow(iam, "runner", asked["allow"])
             elif "pretend" in asked:
@@ -197,6 +193,10 @@ def main():
             elif "lack" in asked:
                 # A place that stays empty; moto fills every one at once, and knows no failed launch.
                 autoscaling_backends[DEFAULT_ACCOUNT_ID][REGION].autoscaling_groups[group].desired_capacity += asked["lack"]
+            elif "terminate" in asked:
+                ec2.terminate_instances(InstanceIds=[asked["terminate"]])
+            elif "desire" in asked:
+                scaling.set_desired_capacity(AutoScalingGroupName=group, DesiredCapacity=asked["desire"])
             elif "most" in asked:
                 scaling.update_auto_scaling_group(AutoScalingGroupName=group, MaxSize=asked["most"])
             elif "group" in asked:
