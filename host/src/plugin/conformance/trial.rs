@@ -184,7 +184,7 @@ impl<'a> Trial<'a> {
         while Instant::now() < end {
             match self.snapshot().await {
                 Ok(snapshot) => {
-                    left = alive(&snapshot);
+                    left = staying(&snapshot);
                     if left.is_empty() {
                         return Ok(());
                     }
@@ -365,21 +365,29 @@ impl<'a> Trial<'a> {
 /// Looks at a group that is too large before it is called so.
 const LOOKS: usize = 4;
 
-/// Those of a snapshot that are not ending or ended.
+/// Those of a snapshot that serve, or will.
 pub(super) fn alive(snapshot: &Snapshot) -> Vec<InstanceRef> {
     use InstanceState as S;
-    let living = snapshot.instances.iter().filter(|instance| {
-        !matches!(
-            instance.state,
-            S::Deleting | S::Deleted | S::Failed | S::Stopped
-        )
+    let is_lost = |state| matches!(state, S::Failed | S::Stopped);
+    refs(snapshot, |state| !is_ending(state) && !is_lost(state))
+}
+
+/// Those that somebody must end, whatever became of them.
+fn staying(snapshot: &Snapshot) -> Vec<InstanceRef> {
+    refs(snapshot, |state| !is_ending(state))
+}
+
+fn is_ending(state: InstanceState) -> bool {
+    matches!(state, InstanceState::Deleting | InstanceState::Deleted)
+}
+
+fn refs(snapshot: &Snapshot, is_meant: impl Fn(InstanceState) -> bool) -> Vec<InstanceRef> {
+    let meant = snapshot.instances.iter().filter(|one| is_meant(one.state));
+    let refs = meant.map(|one| InstanceRef {
+        id: one.id.clone(),
+        memo: one.memo.clone(),
     });
-    living
-        .map(|instance| InstanceRef {
-            id: instance.id.clone(),
-            memo: instance.memo.clone(),
-        })
-        .collect()
+    refs.collect()
 }
 
 /// An outcome in words.
