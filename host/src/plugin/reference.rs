@@ -223,8 +223,7 @@ impl Constraint {
         let is_tag = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         let begins = written.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
         let is_one = begins && written.len() <= 128 && written.chars().all(is_tag);
-        // It becomes a folder's name.
-        (is_one && !written.contains("..")).then(|| Self::Tag(written.to_owned()))
+        is_one.then(|| Self::Tag(written.to_owned()))
     }
 
     fn digest(written: &str) -> Option<Self> {
@@ -342,6 +341,7 @@ mod tests {
             "r.example/../aws",
             "r.example/a/../aws:1",
             "r.example/a//aws",
+            "r.example/a..b/aws",
             "r.example/Group/aws",
             "r.example:port/a/aws",
             "r.example:0/aws",

@@ -144,10 +144,17 @@ impl Facts<'_> {
             true => install.reference.clone(),
             false => remote.at(version),
         };
+        let granted = match examined.grants.give_anything() {
+            true => format!(
+                "what [{name}] in plugins.toml grants is this file's once its digest is trusted"
+            ),
+            false => format!(
+                "write under [{name}] in plugins.toml what it may do: it is granted nothing by being installed"
+            ),
+        };
         let _ = writeln!(
             text,
-            "next: write `plugin = \"{reference}\"` in config.toml, and under [{name}] in plugins.toml what it may do: \
-             it is granted nothing by being installed"
+            "next: write `plugin = \"{reference}\"` in config.toml; {granted}"
         );
         match &examined.grants.sha256 {
             Some(wanted) if *wanted != digest => {

@@ -1,7 +1,7 @@
 //! Signatures by a public key, checked without asking anybody: cosign's words and places, and openssl's.
 //!
 //! ```text
-//! file       FILE.sig: base64 (or the bytes) of a signature over the file      cosign sign-blob, openssl dgst -sign
+//! file       FILE.sig: a signature over the file, base64, bytes or a bundle    cosign sign-blob, openssl dgst -sign
 //! registry   tag sha256-<digest>.sig: a payload that names the manifest's digest, and a signature over the payload
 //! ```
 
@@ -80,14 +80,13 @@ impl PublicKey {
         key.map(Self).ok_or(KeyProblem::Unknown { file })
     }
 
-    /// `signature` as bytes or as base64 of them.
+    /// `signature` as bytes, as base64 of them, or as a bundle that holds that.
     pub fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
-        let digits: Vec<u8> = signature
-            .iter()
-            .copied()
-            .filter(|b| !b.is_ascii_whitespace())
-            .collect();
-        let decoded = STANDARD.decode(digits);
+        let bundled = serde_json::from_slice::<Bundle>(signature).ok();
+        let bundled = bundled.and_then(Bundle::signature);
+        let text = bundled.as_deref().map_or(signature, str::as_bytes);
+        let digits = text.iter().copied().filter(|b| !b.is_ascii_whitespace());
+        let decoded = STANDARD.decode(digits.collect::<Vec<u8>>());
         let is_by = |signature: &[u8]| self.0.verify_sig(message, signature).is_ok();
         is_by(signature) || decoded.is_ok_and(|signature| is_by(&signature))
     }
@@ -98,6 +97,26 @@ impl PublicKey {
         let is_meant = said
             .is_ok_and(|said| said.critical.kind == KIND && said.critical.image.digest == digest);
         is_meant && self.signed(payload, signature.as_bytes())
+    }
+}
+
+/// What `cosign sign-blob --bundle` writes, in its old form and in its new; the key it names is not looked at.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Bundle {
+    base64_signature: Option<String>,
+    message_signature: Option<MessageSignature>,
+}
+
+#[derive(Deserialize)]
+struct MessageSignature {
+    signature: String,
+}
+
+impl Bundle {
+    fn signature(self) -> Option<String> {
+        let new = self.message_signature.map(|message| message.signature);
+        new.or(self.base64_signature)
     }
 }
 

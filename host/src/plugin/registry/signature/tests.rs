@@ -43,6 +43,19 @@ fn what_openssl_signed_is_signed_and_nothing_else() {
         assert!(key.signed(MESSAGE, format!("{signature}\n").as_bytes()));
         let bytes = STANDARD.decode(signature).expect("it is base64");
         assert!(key.signed(MESSAGE, &bytes), "bytes");
+        let hint = r#""verificationMaterial":{"publicKey":{"hint":"x"},"tlogEntries":[]}"#;
+        let new = r#""messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":"x"},"signature":"#;
+        for bundle in [
+            format!(r#"{{{hint},{new}"{signature}"}}}}"#),
+            format!(r#"{{"base64Signature":"{signature}","cert":""}}"#),
+        ] {
+            assert!(key.signed(MESSAGE, bundle.as_bytes()), "{bundle}");
+            assert!(
+                !key.signed(b"another plugin", bundle.as_bytes()),
+                "{bundle}"
+            );
+        }
+        assert!(!key.signed(MESSAGE, b"{}"));
         assert!(!key.signed(b"another plugin", signature.as_bytes()));
         assert!(!key.signed(MESSAGE, b""));
         assert!(!key.signed(MESSAGE, b"not base64!"));
