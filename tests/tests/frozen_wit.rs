@@ -88,7 +88,7 @@ fn bodies(words: &str, kind: &str) -> BTreeMap<String, String> {
     bodies
 }
 
-/// FNV-1a: nobody forges a contract, and a digest of nineteen digits needs no crate.
+/// FNV-1a: nobody forges a contract, and this much of a digest needs no crate.
 fn digest(words: &str) -> u64 {
     words.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -79,7 +79,7 @@ pub struct Recipe {
     /// The operator's name of the plugin.
     pub plugin: String,
     pub engine: Arc<Engine>,
-    pub program: Program,
+    pub program: Arc<Program>,
     pub tenant: Arc<Tenant>,
     /// JSON of `plugin_config`.
     pub config: String,

@@ -7,39 +7,36 @@
 //! ```
 
 mod examine;
+mod load;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
-use tokio_util::task::AbortOnDropHandle;
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::actor::{Actor, Clocks, Instance, NotBuilt, Recipe};
+use self::load::{Candidate, describe};
+use super::actor::{Clocks, Recipe};
 use super::bindings::Description;
 use super::compile::Compiler;
 use super::directory::{Directory, Reference};
 use super::egress::tap::Tap;
-use super::egress::{
-    Egress, EgressOptions, Observer, Policy, REQUESTS_IN_ALL, Resolver, system_resolver,
-};
-use super::engine::{self, Engine, ProcessorTimeSpent, Program, Tenant};
-use super::grants::{Grants, GrantsFile, built_in};
-use super::keeper::{Edition, Errand, Keeper, allotment};
+use super::egress::{Observer, Policy, REQUESTS_IN_ALL, Resolver, system_resolver};
+use super::engine::{Engine, Program};
+use super::grants::{Grants, GrantsFile};
+use super::keeper::{Edition, Errand, Keeper};
 use super::kv::Kv;
 use super::log::GuestLog;
 use super::pin::Pins;
 use super::provider::Provider;
 use super::report::{Cause, Digest, LoadReport};
 use super::runtime::GuestRuntime;
-use super::schema;
 use super::shipped::Shipped;
-use super::sighting::{self, Settling, Sighting, Unreadable};
-use super::trail::Trail;
-use super::watch::{Standing, read_grants, secrets_of, watch_grants};
+use super::sighting::{Settling, Sighting};
+use super::watch::{Standing, read_grants, watch_grants};
 use crate::fleet::group::ProviderSettings;
 use crate::store::Store;
 use crate::store::audit::Audit;
@@ -156,6 +153,8 @@ pub struct Platform {
     /// Counts the operator's requests to look at all files now.
     asked: watch::Sender<u64>,
     requests: Arc<Semaphore>,
+    /// What groups run now: one program for all of a digest.
+    programs: Programs,
     loads: Mutex<BTreeMap<String, PluginEntry>>,
     runtime: Arc<GuestRuntime>,
 }
@@ -189,6 +188,7 @@ impl Platform {
             pins: Pins::new(options.store.clone(), options.audit.clone()),
             grants,
             requests: Arc::new(Semaphore::new(REQUESTS_IN_ALL)),
+            programs: Programs::default(),
             loads: Mutex::default(),
             runtime: Arc::new(runtime),
             asked: watch::Sender::new(0),
@@ -266,45 +266,6 @@ impl Platform {
         };
         self.runtime.handle().spawn(keeper.run());
         Provider::new(plugin, now, on_change, opened)
-    }
-
-    /// Loads the file that the errand's reference names now, up to `init`. It is not pinned yet.
-    pub(super) async fn edition(
-        &self,
-        errand: &Errand,
-        report: &mut LoadReport,
-    ) -> Result<Edition, Cause> {
-        let Candidate {
-            standing,
-            grants,
-            program,
-        } = self
-            .candidate(self.found(&errand.reference)?, report)
-            .await?;
-        let policy = Policy::read(&grants, &errand.config).await;
-        let recipe = Arc::new(self.recipe(&standing, &grants, policy, program, errand));
-        let (building, config) = (recipe.clone(), errand.config.clone());
-        let (first, description) = self
-            .guarded("init", async move { build_first(&building, &config).await })
-            .await?;
-        let plugin = &standing.plugin;
-        // What ships with the plugin nobody has to be reminded of.
-        let ours = built_in(plugin).filter(|_| standing.is_shipped);
-        let ours = ours.map_or_else(Vec::new, |ours| ours.hazards());
-        let hazards = grants.hazards().into_iter();
-        for hazard in hazards.filter(|hazard| !ours.contains(hazard)) {
-            warn!(%plugin, hazard, "plugin granted more than named hosts");
-        }
-        let (version, digest) = (&description.version, standing.digest);
-        info!(%plugin, %version, file = %standing.file.display(), %digest, "plugin loaded");
-        let actor = Actor::start(recipe.clone(), first, self.runtime.clone());
-        Ok(Edition {
-            actor: Arc::new(actor),
-            standing,
-            grants,
-            recipe,
-            description,
-        })
     }
 
     /// The digest is trusted with these grants from now on, unless it may not have them.
@@ -391,121 +352,8 @@ impl Platform {
         self.loads().insert(plugin.clone(), entry);
     }
 
-    /// Read, judged and compiled: what loading begins with, whoever asks.
-    async fn candidate(&self, file: PathBuf, report: &mut LoadReport) -> Result<Candidate, Cause> {
-        let plugin = report.plugin.clone();
-        report.file = Some(file.clone());
-        let (standing, bytes) = self.standing(plugin, file).await?;
-        let Standing {
-            digest, is_shipped, ..
-        } = standing;
-        report.digest = Some(digest);
-        let grants = standing.grants(&self.grants.borrow());
-        self.pins
-            .check(&standing.plugin, digest, &grants, is_shipped)?;
-        Ok(Candidate {
-            program: self.compile(bytes).await?,
-            standing,
-            grants,
-        })
-    }
-
-    /// What the file is, and what is in it.
-    async fn standing(&self, plugin: String, file: PathBuf) -> Result<(Standing, Vec<u8>), Cause> {
-        let path = file.clone();
-        let read = tokio::task::spawn_blocking(move || sighting::read(&path)).await;
-        let read = read.unwrap_or_else(|problem| Err(Unreadable::Io(problem.to_string())));
-        let bytes = read.map_err(|unreadable| match unreadable {
-            Unreadable::Io(problem) => Cause::Unreadable(problem),
-            Unreadable::NotAFile => Cause::Unreadable("it is not a regular file".to_owned()),
-            Unreadable::TooLarge => Cause::TooLarge {
-                most: sighting::MOST_BYTES,
-            },
-        })?;
-        let digest = Digest::of(&bytes);
-        let standing = Standing {
-            is_shipped: self.shipped.lists(&plugin, digest),
-            plugin,
-            file,
-            digest,
-        };
-        Ok((standing, bytes))
-    }
-
-    /// On the guests' threads: a plugin that spins at its start must not take one that carries jobs.
-    async fn guarded<T: Send + 'static>(
-        &self,
-        call: &'static str,
-        starting: impl Future<Output = Result<T, Cause>> + Send + 'static,
-    ) -> Result<T, Cause> {
-        let started = AbortOnDropHandle::new(self.runtime.handle().spawn(starting)).await;
-        started.map_err(|problem| Cause::lost(call, &problem))?
-    }
-
-    async fn compile(&self, bytes: Vec<u8>) -> Result<Program, Cause> {
-        engine::recognise(&bytes)?;
-        if let Some(compiler) = self.options.compiler.as_ref().filter(|c| c.is_for(&bytes)) {
-            compiler.fill(&bytes).await?;
-        }
-        let engine = self.engine.clone();
-        let compiled = tokio::task::spawn_blocking(move || engine.compile(&bytes)).await;
-        compiled.map_err(|problem| Cause::Invalid {
-            detail: problem.to_string(),
-        })?
-    }
-
-    fn recipe(
-        &self,
-        standing: &Standing,
-        grants: &Grants,
-        policy: Policy,
-        program: Program,
-        errand: &Errand,
-    ) -> Recipe {
-        let plugin = standing.plugin.clone();
-        let lacks_built_in = !standing.is_shipped && built_in(&plugin).is_some();
-        let egress = Egress::new(
-            EgressOptions {
-                plugin: plugin.clone(),
-                group: errand.group.clone(),
-                grants_file: self.options.grants_file.clone(),
-                no_built_in: lacks_built_in.then(|| self.shipped.why_not(&plugin, standing.digest)),
-                resolver: self.options.resolver.clone(),
-                observer: self.options.observer.clone(),
-                all: self.requests.clone(),
-                tap: self.options.tap.clone(),
-            },
-            policy,
-        );
-        let allotment = allotment(grants, &self.options.clocks);
-        errand.log.limit(allotment.limits.log_lines_per_second);
-        let tenant = Tenant::new(
-            errand.log.clone(),
-            errand.kv.clone(),
-            Arc::new(egress),
-            Trail::new(
-                self.options.audit.clone(),
-                plugin.clone(),
-                errand.group.clone(),
-                standing.digest,
-            ),
-            allotment,
-            secrets_of(grants, &errand.config),
-        );
-        Recipe {
-            plugin,
-            engine: self.engine.clone(),
-            program,
-            tenant: Arc::new(tenant),
-            config: errand.config.to_string(),
-            settings: errand.settings.clone(),
-            clocks: self.options.clocks.clone(),
-            turn: errand.turn.clone(),
-        }
-    }
-
     /// To be asked what it is, which needs no configuration and no grant.
-    async fn ungranted(&self, standing: &Standing, program: Program) -> Recipe {
+    async fn ungranted(&self, standing: &Standing, program: Arc<Program>) -> Recipe {
         let nothing = Grants::default();
         let errand = self.errand(&LoadRequest {
             reference: &standing.plugin,
@@ -572,12 +420,8 @@ impl Platform {
     }
 }
 
-/// One file on its way to be a plugin.
-struct Candidate {
-    standing: Standing,
-    grants: Grants,
-    program: Program,
-}
+/// By digest; whoever compiles holds the lock of that one.
+type Programs = Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<Weak<Program>>>>>;
 
 /// What is listed of one plugin, and its report with the cause written into it.
 fn entry(
@@ -600,45 +444,6 @@ fn entry(
         entry.last_error = Some(report.to_string());
     }
     (entry, report)
-}
-
-/// Instantiate, and ask what it is.
-async fn describe(recipe: &Recipe) -> Result<Description, Cause> {
-    let mut instance = recipe.instantiate().await.map_err(|problem| {
-        let is_its_own = problem.downcast_ref::<wasmtime::Trap>().is_some()
-            || problem.downcast_ref::<ProcessorTimeSpent>().is_some();
-        if is_its_own {
-            return Cause::lost("instantiation", &recipe.lost("instantiation", &problem));
-        }
-        // Exports are typed only now: a function of another shape is found here.
-        Cause::NoProvider {
-            detail: format!("{problem:#}"),
-        }
-    })?;
-    let meter = instance.meter.clone();
-    let describe = instance.guest.describe();
-    recipe
-        .clocked("describe", meter, describe)
-        .await
-        .map_err(|lost| Cause::lost("describe", &lost))
-}
-
-/// `describe`, hold the configuration against the schema, `init`.
-async fn build_first(
-    recipe: &Recipe,
-    config: &serde_json::Value,
-) -> Result<(Instance, Description), Cause> {
-    let description = describe(recipe).await?;
-    let plugin = &recipe.plugin;
-    for mismatch in schema::mismatches(&description.config_schema, config) {
-        warn!(%plugin, "{mismatch}");
-    }
-    // A fresh instance: what `describe` left behind must not matter to `init`, as after a rebuild.
-    let first = recipe.build().await.map_err(|why| match why {
-        NotBuilt::Refused(problem) => Cause::call("init", &problem),
-        NotBuilt::Lost(lost) => Cause::lost("init", &lost),
-    })?;
-    Ok((first, description))
 }
 
 #[cfg(test)]

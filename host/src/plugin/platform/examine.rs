@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::{Candidate, Grants, LoadRequest, Platform, describe};
+use super::load::{Candidate, describe};
+use super::{Grants, LoadRequest, Platform};
 use crate::fleet::group::ProviderSettings;
 use crate::plugin::actor::{Actor, NotBuilt, Recipe};
 use crate::plugin::bindings::Description;
@@ -90,7 +91,7 @@ impl Platform {
         let (standing, bytes) = self.standing(plugin.to_owned(), file).await?;
         report.digest = Some(standing.digest);
         let (size, began) = (bytes.len(), Instant::now());
-        let program = self.compile(bytes).await?;
+        let program = self.program(bytes, standing.digest).await?;
         let compile = began.elapsed();
         let outline = self.engine.outline(&program);
         let grants = standing.grants(&self.grants.borrow());
@@ -148,7 +149,7 @@ impl Platform {
                     .await?;
                 report.digest = Some(standing.digest);
                 Candidate {
-                    program: self.compile(bytes).await?,
+                    program: self.program(bytes, standing.digest).await?,
                     standing,
                     grants: grants.clone(),
                 }

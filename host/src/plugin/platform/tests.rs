@@ -33,6 +33,26 @@ async fn a_provider_is_loaded_and_answers() {
 }
 
 #[tokio::test]
+async fn groups_of_one_file_share_what_was_compiled_of_it() {
+    let house = House::new();
+    let one = house.load_as("p", &provider(&[])).await.expect("it loads");
+    let two = house.load("p").await.expect("it loads");
+    let programs = || -> Vec<usize> {
+        let programs = house.platform.programs.lock().expect("no test poisons it");
+        let known = programs.values().map(|known| known.try_lock());
+        known
+            .map(|known| known.expect("nobody compiles").strong_count())
+            .collect()
+    };
+    assert_eq!(programs(), [2]);
+    drop((one, two));
+    until("unused", || async { programs() == [0] }).await;
+    let other = provider(&[("update", "nop")]);
+    let _other = house.load_as("other", &other).await.expect("it loads");
+    assert_eq!(programs(), [1], "what nobody runs is forgotten");
+}
+
+#[tokio::test]
 async fn a_missing_plugin_names_where_it_was_looked_for() {
     let house = House::new();
     let Err(report) = house.load("fleeting-plugin-none").await else {

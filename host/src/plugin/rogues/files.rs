@@ -181,7 +181,7 @@ async fn is_replaced_while_it_is_compiled() {
         options.compiler = Some(Compiler::new(command, dir.path().join("cache"), 1));
     })
     .await;
-    let bytes = provider(&[]);
+    let bytes = provider(&[("heartbeat", "nop")]);
     let rogue = street.load("swapped", &bytes).await.expect("it loads");
     assert!(swapped.exists(), "it was not replaced in time");
     // What was digested is what runs, until the other file has passed every test that this one had to pass.

@@ -171,7 +171,10 @@ async fn sleeps_for_ever() {
 
 #[tokio::test]
 async fn floods_the_log() {
-    let street = Street::new().await;
+    let street = Street::with("", |options| {
+        options.clocks.processor = Duration::from_secs(10);
+    })
+    .await;
     let flooding = "(local.set $i (i32.const 5000))
       (loop $l
         (call $log (i32.const 3) (i32.const 1216) (i32.const 6) (i32.const 0) (i32.const 0))

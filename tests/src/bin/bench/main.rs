@@ -9,6 +9,7 @@ mod plugin;
 mod scaler;
 mod simulate;
 mod site;
+mod stuck;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,6 +65,8 @@ fn exit(measured: Result<()>) -> ExitCode {
 async fn measure(extent: &Extent, table: &mut Table) -> Result<()> {
     eprintln!("bench: plugins");
     plugin::measure(extent, table).await?;
+    eprintln!("bench: a plugin that is stuck");
+    stuck::measure(extent, table).await?;
     eprintln!("bench: the scaler's decisions");
     scaler::measure(extent, table)?;
     eprintln!("bench: a simulated week");

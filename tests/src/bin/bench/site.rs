@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use fleetling::fleet::group::ProviderSettings;
-use fleetling::plugin::actor::Actor;
 use fleetling::plugin::platform::{LoadRequest, Platform, PlatformOptions};
+use fleetling::plugin::provider::Provider;
 use fleetling::store::Store;
 use serde_json::json;
 
@@ -38,7 +38,7 @@ impl Site {
         self.scratch.path().join(name)
     }
 
-    pub(crate) fn platform(&self, cache: &Path) -> Result<Platform> {
+    pub(crate) fn platform(&self, cache: &Path) -> Result<Arc<Platform>> {
         let options = PlatformOptions {
             plugin_dirs: vec![self.share.join("plugins")],
             data_dir: Some(self.share.clone()),
@@ -50,7 +50,7 @@ impl Site {
 }
 
 /// Group number `n`, configured as the documentation does.
-pub(crate) async fn load_group(platform: &Platform, n: usize) -> Result<Arc<Actor>> {
+pub(crate) async fn load_group(platform: &Arc<Platform>, n: usize) -> Result<Arc<Provider>> {
     let config = json!({
         "name": format!("group-{n}"),
         "profile": "default",
