@@ -66,9 +66,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(exit_code(clean))
         }
         Command::Plugin(command) => {
+            // None need be there: plugins can be looked at, and made, before a manager is configured.
+            let config = config_path(&common).unwrap_or_else(|_| "config.toml".into());
             let places = app::Places {
                 plugin_dirs: &common.plugin_dirs,
-                config: &config_path(&common)?,
+                config: &config,
             };
             let answer = runtime()?.block_on(app::plugin(command, places))?;
             print(answer.text.as_bytes())?;
