@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use super::Answer;
 use super::registry::client;
@@ -45,14 +45,15 @@ pub(super) async fn verify(verify: Verify) -> anyhow::Result<Answer> {
 fn of_file(file: &Path, verify: &Verify, key: &PublicKey) -> anyhow::Result<Answer> {
     let beside = || PathBuf::from(format!("{}.sig", file.display()));
     let place = verify.signature.clone().unwrap_or_else(beside);
-    let read = |file: &Path| {
-        let bytes = std::fs::read(file);
-        bytes.with_context(|| format!("{} could not be read", file.display()))
-    };
-    let signature = read(&place).context(
-        "there is no signature to check; next: get it from the publisher and name it with --signature",
-    )?;
-    let bytes = read(file)?;
+    let bytes = std::fs::read(file);
+    let bytes = bytes.with_context(|| format!("{} could not be read", file.display()))?;
+    let signature = std::fs::read(&place).map_err(|problem| {
+        anyhow!(
+            "the signature {} could not be read: {problem}; next: get it from the publisher, and name it with \
+             --signature",
+            place.display()
+        )
+    })?;
     let digest = format!("sha256:{}", Digest::of(&bytes).hex());
     if key.signed(&bytes, &signature) {
         return Ok(good(&verify.target, &digest, &verify.key));
