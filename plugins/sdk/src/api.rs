@@ -148,8 +148,8 @@ impl<'a> Api<'a> {
         Ok(request)
     }
 
-    /// Sends all of these side by side, a few at a time: one answer for each, in their order. Each is tried again as
-    /// its method allows.
+    /// Sends all of these side by side, a few at a time: one answer for each, in their order. They are tried
+    /// again as the most careful of their methods allows.
     pub fn all<T: DeserializeOwned>(&self, requests: &[Request]) -> Vec<Result<T, Problem>> {
         let repeat = if requests
             .iter()
