@@ -79,6 +79,7 @@ impl Provider for Aws {
             wants: Service::ALL
                 .into_iter()
                 .map(|service| format!("https://{}.{{region}}.amazonaws.com", service.name()))
+                .chain(credentials::SERVICES.map(str::to_owned))
                 .collect(),
             extras: Vec::new(),
         }

@@ -122,13 +122,15 @@ pub(crate) fn error_xml(code: &str, message: &str) -> String {
 }
 
 #[test]
-fn what_it_wants_are_its_four_services() {
+fn what_it_wants_are_four_services_and_whoever_gives_it_keys() {
     let description = Aws::describe();
     assert_eq!(description.name, "aws");
     assert_eq!(
         description.wants[2],
         "https://ec2-instance-connect.{region}.amazonaws.com"
     );
+    assert_eq!(description.wants[4], "http://169.254.169.254");
+    assert_eq!(description.wants.len(), 9);
 }
 
 #[test]

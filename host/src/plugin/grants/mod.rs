@@ -48,6 +48,26 @@ pub enum SecretSource {
     },
 }
 
+/// Where the file is looked for, for a person.
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (key, variable, default) = match self {
+            Self::File(file) => return write!(f, "{}", file.display()),
+            Self::ConfigKey { key, default } => (Some(key), None, default),
+            Self::Variable {
+                key,
+                variable,
+                default,
+            } => (key.as_ref(), Some(variable), default),
+        };
+        let key = key.map(|key| format!("the path in plugin_config.{key}"));
+        let variable = variable.map(|variable| format!("the path in the variable {variable}"));
+        let default = default.as_ref().map(|file| file.display().to_string());
+        let places: Vec<String> = [key, variable, default].into_iter().flatten().collect();
+        f.write_str(&places.join(", else "))
+    }
+}
+
 /// Whether names may lead into private networks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PrivateAddresses {

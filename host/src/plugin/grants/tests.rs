@@ -273,6 +273,14 @@ fn a_secret_may_be_where_the_environment_says() {
         grants.secrets["b"],
         source(Some("b_file"), "B_FILE", Some("/b"))
     );
+    assert_eq!(
+        grants.secrets["a"].to_string(),
+        "the path in the variable A_FILE"
+    );
+    assert_eq!(
+        grants.secrets["b"].to_string(),
+        "the path in plugin_config.b_file, else the path in the variable B_FILE, else /b"
+    );
 }
 
 #[test]

@@ -30,6 +30,15 @@ pub(crate) use metadata::service as machine;
 pub(crate) use role::session_name;
 pub(crate) use vault::Vault;
 
+/// Whoever gives keys to the manager's machine, task or pod; `metadata = true` grants them all.
+pub(crate) const SERVICES: [&str; 5] = [
+    "http://169.254.169.254",
+    "http://[fd00:ec2::254]",
+    "http://169.254.170.2",
+    "http://169.254.170.23",
+    "http://[fd00:ec2::23]",
+];
+
 /// One way to keys, as the configuration has it: nobody was asked yet.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Source {
