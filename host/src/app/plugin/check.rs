@@ -84,13 +84,19 @@ async fn with_cloud(places: &Places<'_>, of: &ForRunner) -> anyhow::Result<Vec<C
     let token = format!("check-{:016x}", rand::rng().random::<u64>());
     let patience = Patience::default();
     let mut trial = Trial::new(&subject, &wire, Ground::Cloud(config), patience, token);
-    let mut checks = tokio::select! {
-        checks = trial.run(|check| say(&check.to_string())) => checks,
-        _ = tokio::signal::ctrl_c() => {
-            say("interrupted: what was made is removed");
-            vec![interruption()]
-        }
+    let mut checks = Vec::new();
+    let tell = |check: &Check| {
+        say(&check.to_string());
+        checks.push(check.clone());
     };
+    let is_interrupted = tokio::select! {
+        _ = trial.run(tell) => false,
+        _ = tokio::signal::ctrl_c() => true,
+    };
+    if is_interrupted {
+        say("interrupted: what was made is removed");
+        checks.push(interruption());
+    }
     let swept = tokio::select! {
         swept = trial.sweep() => swept,
         _ = tokio::signal::ctrl_c() => Err("interrupted; next: remove the instances in the cloud".to_owned()),
