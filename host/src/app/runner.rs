@@ -33,6 +33,7 @@ use crate::coordinator::identity::short_token;
 use crate::docker::readiness::Readiness;
 use crate::fleet::connector::{Connector, Identity, Target};
 use crate::fleet::group::ProviderSettings;
+use crate::plugin::actor::Actor;
 use crate::plugin::platform::LoadRequest;
 use crate::scaler::{Scaler, ScalerOptions};
 
@@ -51,6 +52,7 @@ pub(super) struct Serving {
     pub(super) client: Client,
     pub(super) connector: Arc<Connector>,
     pub(super) scaler: Scaler<Readiness>,
+    pub(super) provider: Arc<Actor>,
     /// `CI_CONCURRENT_ID`.
     pub(super) numbers: Numbers<()>,
     /// `CI_CONCURRENT_PROJECT_ID`.
@@ -137,7 +139,7 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
     };
     // The task ends with `drain`, which waits for it.
     let (scaler, _task) = Scaler::start(ScalerOptions {
-        group: process.claims.guard(provider, &runner.name, mark),
+        group: process.claims.guard(provider.clone(), &runner.name, mark),
         preparation: Arc::new(readiness),
         autoscaler: autoscaler.clone(),
         store: process.store.clone(),
@@ -154,6 +156,7 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
         client,
         connector,
         scaler,
+        provider,
         numbers: Numbers::default(),
         project_numbers: Numbers::default(),
         jobs: TaskTracker::new(),

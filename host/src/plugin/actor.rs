@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use super::bindings::Guest;
 use super::engine::{Engine, Meter, ProcessorTimeSpent, Program, Tenant};
+use super::grants::Limits;
 use super::runtime::GuestRuntime;
 use crate::fleet::group::{
     CallFailure, Connection, Group, IncreaseOutcome, IncreaseRequest, InstanceGroup, InstanceRef,
@@ -395,6 +396,30 @@ impl Actor {
     /// Requests by host, for status and metrics.
     pub fn requests(&self) -> Vec<(String, super::egress::HostCount)> {
         self.recipe.tenant.egress.counts()
+    }
+
+    /// What holds for it now: of requests as granted last, of instances as they are made.
+    pub fn limits(&self) -> Limits {
+        let tenant = &self.recipe.tenant;
+        let requests = tenant.egress.limits();
+        let Limits {
+            memory,
+            table_elements,
+            pieces,
+            cpu,
+            headers,
+            log_lines_per_second,
+            ..
+        } = tenant.limits;
+        Limits {
+            memory,
+            table_elements,
+            pieces,
+            cpu,
+            headers,
+            log_lines_per_second,
+            ..requests
+        }
     }
 
     async fn ask<T>(
