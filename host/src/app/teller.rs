@@ -198,6 +198,7 @@ impl Teller {
                 id: now.group_id().unwrap_or_default().to_owned(),
                 runner: self.runner.clone(),
                 plugin: autoscaler.plugin.clone(),
+                limits: serving.provider.limits().shown().into_iter().collect(),
                 in_use: now.in_use,
                 waiting: now.waiting,
                 reserved: now.reserved,

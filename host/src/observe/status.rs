@@ -6,6 +6,7 @@
 //! | `/`, `/status` | the newest [`StatusPage`] as JSON |
 //! | `/healthz` | 200 while the manager takes jobs, 503 before and after |
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub struct GroupStatus {
     pub id: String,
     pub runner: String,
     pub plugin: String,
+    /// What the plugin may use, by the limit's key in `plugins.toml`.
+    pub limits: BTreeMap<&'static str, String>,
     /// Slots: with a job, waited for, promised, free, and wanted free.
     pub in_use: u32,
     pub waiting: u32,

@@ -23,6 +23,7 @@ use super::engine::{
     Allotment, Engine, HOSTCALL_FUEL, Meter, ProcessorTimeSpent, Program, RESOURCES,
     ResourceTableError, Tenant,
 };
+use super::grants::Limits;
 use super::runtime::GuestRuntime;
 use crate::fleet::group::{
     CallFailure, Connection, Group, IncreaseOutcome, IncreaseRequest, InstanceRef, Problem,
@@ -420,6 +421,11 @@ impl Actor {
     /// Requests under way now, of all instances.
     pub fn requests_in_flight(&self) -> usize {
         self.recipe.tenant.egress.in_flight()
+    }
+
+    /// What holds for it now.
+    pub fn limits(&self) -> Limits {
+        self.recipe.tenant.allotment().limits.clone()
     }
 
     async fn ask<T>(

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::actor::Actor;
+use super::grants::Limits;
 use super::report::Digest;
 use crate::fleet::group::{
     CallFailure, Connection, Group, IncreaseOutcome, IncreaseRequest, InstanceGroup, InstanceRef,
@@ -62,6 +63,11 @@ impl Provider {
     /// Requests under way now.
     pub fn requests_in_flight(&self) -> usize {
         self.now().requests_in_flight()
+    }
+
+    /// What holds for the plugin now.
+    pub fn limits(&self) -> Limits {
+        self.now().limits()
     }
 
     fn now(&self) -> Arc<Actor> {

@@ -165,7 +165,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plugin::grants::built_in;
+    use crate::plugin::grants::{TlsHost, built_in};
 
     #[test]
     fn only_granted_names_are_read_and_read_anew() {
@@ -253,5 +253,28 @@ mod tests {
         assert_eq!(secrets.fingerprint(&one), one);
         std::fs::write(&file, "two").expect("it is writable");
         assert_ne!(secrets.fingerprint(&one), one);
+    }
+
+    #[test]
+    fn files_of_tls_are_watched_and_never_read_by_a_name() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("ca.pem");
+        let tls = Tls {
+            ca: Some(file.clone()),
+            ..Tls::default()
+        };
+        let host = TlsHost::parse("api.example.com").expect("a host");
+        let grants = Grants {
+            tls: BTreeMap::from([(host, tls)]),
+            ..Grants::default()
+        };
+        let secrets = Secrets::new(&grants, &json!({}), None);
+        let absent = secrets.fingerprint(&Fingerprint::default());
+        std::fs::write(&file, "one").expect("it is writable");
+        assert_ne!(secrets.fingerprint(&absent), absent);
+        for name in ["ca", "tls", "api.example.com", "ca.pem"] {
+            let refused = secrets.read(name);
+            assert_eq!(refused, Err(SecretProblem::NotGranted(name.into())));
+        }
     }
 }

@@ -182,6 +182,8 @@ async fn memory_beyond_the_limit_is_refused_to_the_guest() {
     unknown(beyond.update().await);
     let small = house.load_as("small", &grow(32)).await.expect("it loads");
     unknown(small.update().await);
+    assert_eq!(small.limits().memory, 1 << 20);
+    assert_eq!(small.limits().cpu, Duration::from_millis(300));
 }
 
 /// The fixture with text put in before its `$main`, or after that module's memory.
