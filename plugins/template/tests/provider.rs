@@ -52,7 +52,8 @@ fn instances_come_are_dialled_and_go() {
     );
     assert_eq!(booting.len(), 3);
     assert_eq!(booting[0].request.as_deref(), Some("a"));
-    for _ in 0..2 {
+    // It takes its time to boot: until it has been listed six times.
+    for _ in 0..5 {
         plugin.update().expect("every page is read");
     }
     let connection = plugin.connect_info(of("vm-1")).expect("it runs");

@@ -7,7 +7,7 @@
 //! GET    /instances/ID                           200 I                 404
 //! DELETE /instances/ID                           202                   404
 //!
-//! I = {id, group, request, state, created, address, port, user, listed}    state: booting ─ listed 3 times ─▶ running
+//! I = {id, group, request, state, created, address, port, user, listed}    state: booting ─ listed 6 times ─▶ running
 //! ```
 //! Every call needs `Authorization: Bearer` with the cloud's token.
 
@@ -21,7 +21,7 @@ use crate::http::{Method, Request, header};
 
 const PAGE: usize = 2;
 /// How often an instance is listed before it runs: time that no test has to wait for.
-const BOOT: u64 = 3;
+const BOOT: u64 = 6;
 
 /// Answers until it is dropped. Clones are not needed: it is asked over HTTP, and looked into here.
 pub struct Cloud {
