@@ -18,6 +18,7 @@ fn err(output: &Output) -> String {
 /// A copy that the installation does not vouch for, under a name of its own.
 fn copy(alone: &CloudAlone, name: &str) -> Result<String> {
     let file = alone.home().join(format!("{name}.wasm"));
+    std::fs::create_dir_all(file.parent().unwrap_or(alone.home()))?;
     std::fs::copy(Installation::aws_plugin(), &file)?;
     Ok(file.to_string_lossy().into_owned())
 }
@@ -53,6 +54,27 @@ async fn a_plugin_is_shown_with_what_it_asks_for_and_what_it_is_granted() -> Res
     ] {
         ensure!(shown.contains(words), "{words:?} is missing:\n{shown}");
     }
+
+    // What a manager trusts is read where it keeps it, and nothing is written there.
+    copy(&alone, "plugins/pinned")?;
+    let mut configuration = alone.configuration();
+    configuration
+        .plugins
+        .push_str("[pinned]\nenv = [\"LANG\"]\n");
+    alone.write(&configuration)?;
+    let pins = alone.state().join("plugin-pin");
+    std::fs::create_dir_all(&pins)?;
+    std::fs::write(pins.join("pinned"), "ab".repeat(32))?;
+    let listed = alone
+        .fleetling(&["plugin", "list", "--config", "config.toml"])
+        .await?;
+    let listed = out(&listed);
+    let words = "its digest is not the one trusted before (abababababab)";
+    ensure!(listed.contains(words), "{words:?} is missing:\n{listed}");
+    ensure!(
+        std::fs::read_dir(alone.state())?.count() == 1,
+        "the state was changed"
+    );
 
     // The same file under another name has nothing, and its JSON says what to add.
     let file = copy(&alone, "mine")?;
