@@ -112,34 +112,43 @@ impl Egress {
             pace: Mutex::default(),
             tap: options.tap,
         };
-        egress.tell_problems();
+        egress.tell_problems(&[]);
         egress
     }
 
     /// New grants count from the next request on, and every denial is news again. What is under way ends as it began.
     pub async fn regrant(&self, grants: &Grants, config: &serde_json::Value) {
-        self.adopt(Policy::read(grants, config).await);
+        self.adopt(Policy::read(grants, config).await, None);
     }
 
     /// The files that the grants name have changed.
     pub async fn reread(&self) {
-        let now = self.policy();
-        if let Some(policy) = now.reread().await {
-            self.adopt(policy);
+        let before = self.policy();
+        if let Some(policy) = before.reread().await {
+            self.adopt(policy, Some(&before));
         }
     }
 
-    fn adopt(&self, policy: Policy) {
-        *lock(&self.policy) = Arc::new(policy);
+    /// Only in the place of `before`, where given: grants that were withdrawn meanwhile must not come back.
+    fn adopt(&self, policy: Policy, before: Option<&Arc<Policy>>) {
+        let replaced = {
+            let mut current = lock(&self.policy);
+            if before.is_some_and(|before| !Arc::ptr_eq(before, &current)) {
+                return;
+            }
+            std::mem::replace(&mut *current, Arc::new(policy))
+        };
         for host in lock(&self.hosts).values_mut() {
             host.told.clear();
         }
-        self.tell_problems();
+        self.tell_problems(&replaced.problems());
     }
 
-    fn tell_problems(&self) {
+    /// Those that are not `known`.
+    fn tell_problems(&self, known: &[String]) {
         let file = self.grants_file.display();
-        for problem in self.policy().problems() {
+        let problems = self.policy().problems();
+        for problem in problems.iter().filter(|problem| !known.contains(problem)) {
             tracing::error!(plugin = %self.plugin, group = %self.group, %file, "{problem}");
         }
     }

@@ -88,9 +88,10 @@ async fn limits_are_the_operators_and_change_while_requests_are_under_way() {
     let mut tasks: Vec<_> = (0..5).map(|_| ask()).collect();
     reaches(2).await;
     assert_eq!(egress.in_flight(), 2);
-    egress.adopt(policy(&toml(
-        "concurrent_requests = 3, first_byte = \"50ms\"",
-    )));
+    egress.adopt(
+        policy(&toml("concurrent_requests = 3, first_byte = \"50ms\"")),
+        None,
+    );
     assert_eq!(egress.limits().concurrent_requests, 3);
     tasks.extend((0..3).map(|_| ask()));
     reaches(5).await;
