@@ -1,7 +1,6 @@
 //! `fleetling plugin inspect`: what a plugin is, asks for, is granted, and takes as its configuration.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,9 +10,7 @@ use super::{Answer, Places, clean};
 use crate::cli::AnswerFormat;
 use crate::cli::plugin::Subject;
 use crate::plugin::actor::Clocks;
-use crate::plugin::grants::{
-    Grants, Limits, PrivateAddresses, Reload, SecretSource, Target, Template,
-};
+use crate::plugin::grants::{Grants, Limits, PrivateAddresses, Reload, Target, Template};
 use crate::plugin::outline::inert;
 use crate::plugin::platform::{Examined, Platform, PlatformOptions};
 
@@ -254,21 +251,7 @@ fn granted(grants: &Grants) -> Vec<(&'static str, String)> {
     granted.extend(grants.http.iter().map(|entry| ("http", entry.to_string())));
     granted.extend(grants.env.iter().map(|name| ("env", name.clone())));
     for (name, source) in &grants.secrets {
-        let from = match source {
-            SecretSource::File(file) => file.display().to_string(),
-            SecretSource::ConfigKey { key, default } => {
-                path_in([Some(format!("plugin_config.{key}"))], default.as_deref())
-            }
-            SecretSource::Variable {
-                key,
-                variable,
-                default,
-            } => {
-                let key = key.as_ref().map(|key| format!("plugin_config.{key}"));
-                path_in([key, Some(format!("${variable}"))], default.as_deref())
-            }
-        };
-        granted.push(("secret", format!("{name}: {from}")));
+        granted.push(("secret", format!("{name}: {source}")));
     }
     for (key, flag) in [
         ("plaintext", grants.plaintext),
@@ -305,14 +288,6 @@ fn granted(grants: &Grants) -> Vec<(&'static str, String)> {
         granted.push(("sha256", digest.clone()));
     }
     granted
-}
-
-/// Where a secret's path is read, the first that has one.
-fn path_in<const N: usize>(places: [Option<String>; N], default: Option<&Path>) -> String {
-    let places: Vec<_> = places.into_iter().flatten().collect();
-    let default = default.map(|file| format!(", else {}", file.display()));
-    let default = default.unwrap_or_default();
-    format!("the path in {}{default}", places.join(", else in "))
 }
 
 /// Those that hold for this plugin, whoever set them.

@@ -10,7 +10,7 @@ use super::{Outcome, Stop, Trial, failed, not_checked};
 use crate::fleet::group::{CallFailure, InstanceId, InstanceRef, ProblemKind};
 use crate::plugin::actor::NotBuilt;
 use crate::plugin::bindings::Description;
-use crate::plugin::grants::{Grants, Template};
+use crate::plugin::grants::{Grants, Target, Template};
 
 const NEEDS_CONFIG: &str = "needs --config";
 
@@ -58,8 +58,10 @@ fn example(property: &Value) -> Value {
 pub fn wanted(description: &Description) -> Grants {
     let wants = &description.wants;
     let templates = wants.iter().filter_map(|want| Template::parse(want).ok());
+    let mut targets = wants.iter().filter_map(|want| Target::parse(want));
     Grants {
         http: templates.collect(),
+        metadata: Some(targets.any(|target| target.is_metadata())),
         plaintext: Some(wants.iter().any(|want| want.starts_with("http://"))),
         ..Grants::default()
     }

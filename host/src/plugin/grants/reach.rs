@@ -111,7 +111,8 @@ impl Reach {
 }
 
 impl Target {
-    fn is_metadata(&self) -> bool {
+    /// A cloud's own service for the keys of its machines.
+    pub fn is_metadata(&self) -> bool {
         matches!(&self.name, Name::Ip(address) if address::purpose(*address) == Purpose::Metadata)
     }
 
