@@ -70,12 +70,15 @@ async fn a_new_plugin_builds_outside_of_this_tree_passes_its_tests_and_makes_ins
             .env("XDG_CACHE_HOME", home.path()),
         &top,
     )?;
-    let line = list.lines().find(|line| line.starts_with("my-cloud\t"));
+    let line = list.lines().find(|line| line.starts_with("my-cloud "));
     let line = line.with_context(|| list.clone())?;
     ensure!(
-        line.contains("\tpresent\t") && line.ends_with("my-cloud 0.1.0"),
+        line.contains(" 0.1.0 ") && line.contains(" present "),
         "{line}"
     );
+    let check = format!("FLEETLING={}", fleetling.display());
+    let checked = run(Command::new("make").args(["check", &check]), &top)?;
+    ensure!(checked.contains(" 0 failed, 0 not checked"), "{checked}");
 
     // In the sandbox: three instances are asked for side by side, because each takes its time.
     let lab = Lab::start().await?;

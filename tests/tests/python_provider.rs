@@ -9,7 +9,7 @@ use fleetling_plugin_sdk::testing::Cloud;
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_provider_in_python_is_asked_for_an_instance_makes_it_and_lists_it() -> Result<()> {
+async fn a_provider_in_python_passes_every_check_and_makes_instances_for_a_manager() -> Result<()> {
     let lab = Lab::start().await?;
     let cloud = Cloud::start("s3cret", 3);
     let plugin = Installation::python_provider()?;
@@ -22,6 +22,28 @@ async fn a_provider_in_python_is_asked_for_an_instance_makes_it_and_lists_it() -
         .idle_count(1)
         .max_instances(2)
         .small_cloud(&plugin, "toy-python", &cloud.url(), &token);
+    // In a cloud of its own, because its instances come and go there.
+    let tried = Cloud::start("s3cret", 5);
+    lab.rewrite(
+        &lab.configuration()
+            .small_cloud(&plugin, "toy-python", &tried.url(), &token),
+    )?;
+    let (config, file) = (home.join("config.toml"), plugin.to_string_lossy());
+    let check = [
+        "plugin",
+        "check",
+        &file,
+        "--config",
+        &config.to_string_lossy(),
+    ];
+    let mut check = lab.command(&check)?;
+    let status = check.ended(10 * MINUTE).await?;
+    ensure!(status.success(), "{status}: {}", check.said());
+    check
+        .says(&[" 0 failed, 0 not checked"], MINUTE)
+        .await
+        .map(drop)?;
+
     let mut manager = lab.start_manager(&configuration)?;
     // It has 19 MB, which a debug build of the manager compiles: half a minute, on a busy machine some.
     let made = || (cloud.instances() == ["vm-1"]).then_some(());
