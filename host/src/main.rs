@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::Parser as _;
+use clap::parser::ValueSource;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use fleetling::app::{self, Look, RunOptions};
 use fleetling::cli::{
     self, AnswerFormat, Cli, Command, Common, ConfigCommand, LogFormat, LogLevel, WhyCommand,
@@ -19,7 +20,11 @@ use fleetling::observe::why::Subject;
 use tracing::Level;
 
 fn main() -> ExitCode {
-    match dispatch(Cli::parse()) {
+    let matches = Cli::command().get_matches();
+    // The environment's may be the one of a manager at work, which nobody who tries a plugin thought of.
+    let is_config_given = matches.value_source("config") == Some(ValueSource::CommandLine);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|problem| problem.exit());
+    match dispatch(cli, is_config_given) {
         Ok(code) => code,
         Err(problem) => {
             eprintln!("fleetling: {problem:#}");
@@ -28,7 +33,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+fn dispatch(cli: Cli, is_config_given: bool) -> anyhow::Result<ExitCode> {
     let Cli { common, command } = cli;
     match command {
         Command::Run(run) => serve(&common, run),
@@ -64,7 +69,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let places = app::Places {
                 plugin_dirs: &common.plugin_dirs,
                 config: &path,
-                is_config_given: common.config.is_some(),
+                is_config_given,
             };
             let linting = app::lint(config::load(&path, variable), places);
             let (text, clean) = runtime()?.block_on(linting);
@@ -77,7 +82,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let places = app::Places {
                 plugin_dirs: &common.plugin_dirs,
                 config: &config,
-                is_config_given: common.config.is_some(),
+                is_config_given,
             };
             let answer = runtime()?.block_on(app::plugin(command, places))?;
             print(answer.text.as_bytes())?;

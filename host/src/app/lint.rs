@@ -80,7 +80,7 @@ fn in_grants(file: &Path, problems: &GrantsProblems) -> Vec<Problem> {
         severity: Severity::File,
         file: file.to_owned(),
         line: problem.line,
-        column: 1,
+        column: problem.column,
         entry: None,
         key: String::new(),
         text: problem.message.clone(),

@@ -121,6 +121,7 @@ impl Recipe {
         self.clocked("init", meter, init)
             .await?
             .map_err(NotBuilt::Refused)?;
+        instance.guest.store.data_mut().end_call();
         Ok(instance)
     }
 

@@ -64,6 +64,8 @@ struct Host {
     /// What was told last, until a request succeeds or the policy changes: a plugin that tries every second floods
     /// nothing.
     told: String,
+    /// It stands for all hosts beyond those that are counted by name.
+    is_shared: bool,
 }
 
 /// One group's way out.
@@ -209,7 +211,13 @@ impl Egress {
         let answer = tokio::time::timeout(to_headers, exchange).await;
         let response = match answer {
             Err(_) => {
-                let problem = format!("no answer has begun within {to_headers:?}");
+                let is_its_own = to_headers < limits.connect + limits.first_byte;
+                // The plugin's own time is not told: each other one would be news.
+                let problem = if is_its_own {
+                    "no answer has begun within the time that the plugin gives it".to_owned()
+                } else {
+                    format!("no answer has begun within {to_headers:?}")
+                };
                 self.trouble(&target, &problem);
                 return Err(Error::HttpResponseTimeout);
             }
@@ -433,12 +441,16 @@ impl Egress {
         let mut hosts = lock(&self.hosts);
         let is_counted = hosts.len() < HOSTS_COUNTED || hosts.contains_key(name);
         let name = if is_counted { name } else { "other hosts" };
-        change(hosts.entry(name.to_owned()).or_default())
+        let host = hosts.entry(name.to_owned()).or_default();
+        host.is_shared = !is_counted;
+        change(host)
     }
 }
 
 impl Host {
     fn is_news(&mut self, text: &str) -> bool {
+        // Each of them would have another text.
+        let text = if self.is_shared { "refused" } else { text };
         let is_news = self.told != text;
         if is_news {
             text.clone_into(&mut self.told);

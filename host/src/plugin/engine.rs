@@ -54,7 +54,7 @@ pub struct Tenant {
 }
 
 /// What an instance is made with and keeps to its end.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Allotment {
     /// Granted names with their values.
     pub env: Vec<(String, String)>,

@@ -150,16 +150,22 @@ impl Keeper {
             let seen = self.fingerprint(files.clone()).await;
             let is_rewritten = seen != files;
             files = seen;
+            // What names another file may be meant for that one, and waits until it was tried.
+            let names_it = wanted.sha256.as_deref() == Some(&*self.edition.standing.digest.hex());
+            let waits = wanted.sha256.is_some() && !names_it;
+            // Else the digest that runs is pinned before another is given anything.
+            let mut is_regranted = !waits && self.regrant(&platform, &wanted).await;
             self.follow_file(&platform, &mut candidate, insists || is_rewritten)
                 .await;
-            // What names the file on trial is meant for that one, and waits for it.
             let is_for_another = candidate.trial.is_some()
                 && wanted.sha256.is_some()
                 && wanted.sha256 == self.settling.last().digest().map(|digest| digest.hex());
-            let is_regranted = self.edition.grants != wanted && !is_for_another;
+            if waits && !is_for_another {
+                is_regranted = self.regrant(&platform, &wanted).await;
+            }
             if is_regranted {
-                self.edition.grants = wanted.clone();
-                self.apply(&platform, wanted.clone()).await;
+                // Other files are looked at now, and none of them changed.
+                files = self.fingerprint(files).await;
             }
             if is_rewritten {
                 info!(plugin = %self.edition.standing.plugin, "granted file changed");
@@ -215,8 +221,8 @@ impl Keeper {
                 platform.note(&self.edition, None);
             }
             Sighting::Present { .. } => {
-                let served = self.opened.borrow().clone();
-                let trial = try_file(platform.clone(), self.errand.clone(), served);
+                let opened = self.opened.clone();
+                let trial = try_file(platform.clone(), self.errand.clone(), opened);
                 candidate.trial = Some(AbortOnDropHandle::new(tokio::spawn(trial)));
             }
         }
@@ -271,6 +277,16 @@ impl Keeper {
         }
     }
 
+    /// Whether it was given something else than what is wanted now.
+    async fn regrant(&mut self, platform: &Platform, wanted: &Grants) -> bool {
+        if self.edition.grants == *wanted {
+            return false;
+        }
+        self.edition.grants = wanted.clone();
+        self.apply(platform, wanted.clone()).await;
+        true
+    }
+
     /// The digest that runs is pinned before it is given anything; one that may not have it is given nothing.
     async fn apply(&self, platform: &Platform, grants: Grants) {
         let Standing {
@@ -321,11 +337,13 @@ pub fn allotment(grants: &Grants, clocks: &Clocks) -> Allotment {
 async fn try_file(
     platform: Arc<Platform>,
     errand: Arc<Errand>,
-    served: Option<String>,
+    opened: watch::Receiver<Option<String>>,
 ) -> Result<Box<Edition>, LoadReport> {
     let mut report = LoadReport::begun(errand.reference.name.clone());
     let trial = async {
         let edition = platform.edition(&errand, &mut report).await?;
+        // Only now: the one before may have been opened meanwhile.
+        let served = opened.borrow().clone();
         if let Some(served) = served {
             let opened = edition.actor.open().await;
             let opened = opened.map_err(|failure| match failure {

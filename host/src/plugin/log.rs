@@ -95,7 +95,7 @@ impl Rate {
             self.window = Some(now);
             self.lines = 0;
         }
-        if self.lines == most {
+        if self.lines >= most {
             self.suppressed += 1;
             return None;
         }

@@ -40,10 +40,16 @@ pub fn mismatches(schema: &str, config: &Value) -> Vec<Mismatch> {
             text: one_line(&text),
         }]
     };
+    if schema.len() > MOST_BYTES {
+        return unusable(format!("it is larger than {} KiB", MOST_BYTES >> 10));
+    }
     let schema = match serde_json::from_str(schema) {
         Ok(schema) => strict(schema),
         Err(problem) => return unusable(problem.to_string()),
     };
+    if !is_bounded(&schema, &schema, DEEPEST, &mut MOST_PARTS.clone()) {
+        return unusable("it refers to itself, or nests or grows beyond measure".to_owned());
+    }
     let validator = jsonschema::options()
         .offline()
         .with_pattern_options(PatternOptions::regex())
@@ -55,8 +61,42 @@ pub fn mismatches(schema: &str, config: &Value) -> Vec<Mismatch> {
     let empty = Value::Object(serde_json::Map::new());
     let config = if config.is_null() { &empty } else { config };
     let errors = validator.iter_errors(config);
-    let found: BTreeSet<Mismatch> = errors.flat_map(|error| told(&error, &schema)).collect();
+    let found = errors
+        .flat_map(|error| told(&error, &schema))
+        .take(MOST_TOLD);
+    let found: BTreeSet<Mismatch> = found.collect();
     found.into_iter().collect()
+}
+
+const MOST_BYTES: usize = 64 << 10;
+const MOST_TOLD: usize = 50;
+/// Of a schema with every reference in it replaced by what it refers to, which is how it is checked.
+const MOST_PARTS: usize = 10_000;
+const DEEPEST: u32 = 32;
+
+/// Whether checking against `part` of `schema` ends soon, whatever it is held against.
+fn is_bounded(part: &Value, schema: &Value, depth: u32, parts: &mut usize) -> bool {
+    if depth == 0 || *parts == 0 {
+        return false;
+    }
+    *parts -= 1;
+    match part {
+        Value::Array(all) => all
+            .iter()
+            .all(|one| is_bounded(one, schema, depth - 1, parts)),
+        Value::Object(keys) => keys.iter().all(|(key, value)| match (key.as_str(), value) {
+            // One that leads nowhere, or elsewhere, is refused when the schema is built.
+            ("$ref", Value::String(to)) => {
+                let to = to.strip_prefix('#').and_then(|to| schema.pointer(to));
+                to.is_none_or(|to| is_bounded(to, schema, depth - 1, parts))
+            }
+            ("$anchor" | "$dynamicAnchor" | "$dynamicRef" | "$recursiveRef" | "$id", _) => {
+                part == schema && key == "$id"
+            }
+            _ => is_bounded(value, schema, depth - 1, parts),
+        }),
+        _ => true,
+    }
 }
 
 /// A key that the schema does not list is mostly a slip, so it is told also where the author did not forbid others.
@@ -225,12 +265,25 @@ mod tests {
 
     #[test]
     fn a_schema_that_cannot_be_used_says_so_and_fetches_nothing() {
+        // Each part is checked twice for the one before: 2^30 in all.
+        let parts = (1..31).map(|n| {
+            let to = format!("{{\"$ref\": \"#/$defs/{}\"}}", n - 1);
+            format!(", \"{n}\": {{\"allOf\": [{to}, {to}]}}")
+        });
+        let parts: String = parts.collect();
+        let doubling = format!(
+            "{{\"$ref\": \"#/$defs/30\", \"$defs\": {{\"0\": {{\"type\": \"object\"}}{parts}}}}}"
+        );
         for schema in [
             "{",
             r#"{"$ref": "http://192.0.2.1/schema.json"}"#,
             r#"{"$ref": "file:///etc/passwd"}"#,
             r#"{"properties": {"a": {"pattern": "(a+)+$(?=b)"}}}"#,
             r#"{"type": "nonsense"}"#,
+            r##"{"$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}}"##,
+            r##"{"$ref": "#a", "$defs": {"a": {"$anchor": "a"}}}"##,
+            &doubling,
+            &format!("{{\"title\": \"{}\"}}", "x".repeat(MOST_BYTES)),
         ] {
             let found = mismatches(schema, &json!({"a": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac"}));
             let [one] = &found[..] else {

@@ -49,6 +49,7 @@ pub async fn watch_grants(
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut seen = last.clone();
+    let mut is_unreadable = false;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -56,9 +57,18 @@ pub async fn watch_grants(
         }
         let path = file.clone();
         let read = tokio::task::spawn_blocking(move || read_grants(&path)).await;
-        let Ok(Ok(text)) = read else {
-            continue;
+        let text = match read {
+            Ok(Ok(text)) => text,
+            Ok(Err(problem)) => {
+                if !is_unreadable {
+                    error!(file = %file.display(), %problem, "plugin grants cannot be read: let the manager's user read them; until then the old ones hold");
+                }
+                is_unreadable = true;
+                continue;
+            }
+            Err(_) => continue,
         };
+        is_unreadable = false;
         let is_settled = text == seen;
         seen = text;
         if !is_settled || seen == last {

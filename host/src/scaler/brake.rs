@@ -95,17 +95,17 @@ impl Brake {
         }
     }
 
-    /// More was agreed to. A shortage lasts until something of it comes: some clouds agree first and fail later.
+    /// More was agreed to. Waits go on growing until something of it comes: some clouds agree first and fail later.
     pub fn accepted(&mut self) {
         self.until = None;
         self.refusing = None;
         self.last = None;
-        self.other.succeeded();
     }
 
     /// What was asked for came.
     pub fn arrived(&mut self) {
         self.shortage.succeeded();
+        self.other.succeeded();
     }
 
     /// Answers the problem that this ends.
@@ -190,6 +190,19 @@ mod tests {
         brake.accepted();
         brake.arrived();
         assert_eq!(wait(&mut brake), Some(10 * SECOND));
+    }
+
+    #[test]
+    fn launches_that_fail_for_any_reason_are_asked_for_less_and_less_often() {
+        let (mut brake, now) = (Brake::new(HOUR), Instant::now());
+        for wait in [1, 2, 4, 8] {
+            brake.refused(&problem(ProblemKind::InvalidConfig, None), now);
+            assert_eq!(brake.until(), Some(now + wait * SECOND));
+            brake.accepted();
+        }
+        brake.arrived();
+        brake.refused(&problem(ProblemKind::InvalidConfig, None), now);
+        assert_eq!(brake.until(), Some(now + SECOND));
     }
 
     #[test]

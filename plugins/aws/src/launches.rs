@@ -28,9 +28,19 @@ const KEPT: usize = 100;
 /// In milliseconds. An older failure is not why a place is empty now: AWS tries again within minutes.
 const OLDEST: u64 = 900_000;
 
-/// How many instances the group wants and does not have.
+/// How many instances the group wants and does not have. Unknown, and so none, where it counts in other units.
 pub(crate) fn lacking(group: &AutoScalingGroup) -> u32 {
+    if group.is_weighted() {
+        return 0;
+    }
     group.desired_capacity.saturating_sub(existing(group))
+}
+
+/// Those of them that no launch is on its way to.
+pub(crate) fn empty(group: &AutoScalingGroup, activities: &[Activity]) -> u32 {
+    let launches = activities.iter().filter(|one| is_launch(one));
+    let under_way = launches.filter(|one| is_under_way(one) && !has_member(group, one));
+    lacking(group).saturating_sub(u32::try_from(under_way.count()).unwrap_or(u32::MAX))
 }
 
 /// Members that count towards the group's size.
@@ -60,11 +70,10 @@ pub(crate) fn failed(
     since: Option<u64>,
     now: u64,
 ) -> Vec<Instance> {
-    let launches = || activities.iter().filter(|one| is_launch(one));
-    let under_way = launches().filter(|one| is_under_way(one) && !has_member(group, one));
-    let places = (lacking(group) as usize).saturating_sub(under_way.count());
+    let launches = activities.iter().filter(|one| is_launch(one));
+    let places = empty(group, activities) as usize;
     let since = since.unwrap_or(0).max(now.saturating_sub(OLDEST));
-    let mut failed: Vec<(u64, &Activity)> = launches()
+    let mut failed: Vec<(u64, &Activity)> = launches
         .filter(|one| one.status_code == "Failed" && !given_up.contains(&one.activity_id))
         .filter_map(|one| Some((millis(&one.start_time)?, one)))
         .filter(|(started, _)| *started >= since)
@@ -225,12 +234,5 @@ pub(crate) fn give_up(host: &dyn Host, activities: &[String]) {
         kept.extend(activities.iter().cloned());
         let surplus = kept.len().saturating_sub(KEPT);
         kept.drain(..surplus);
-    });
-}
-
-/// They were not given up after all.
-pub(crate) fn take_back(host: &dyn Host, activities: &[String]) {
-    kept::change(host, KEY, |kept: &mut Vec<String>| {
-        kept.retain(|one| !activities.contains(one));
     });
 }

@@ -122,12 +122,13 @@ pub(crate) fn decrease(
         Err(problem) => return vec![Removal::Refused(problem); instances.len()],
     };
     let mut removals: Vec<Removal> = Vec::new();
-    let mut lowered = 0;
     let mut last: Option<Problem> = None;
-    let given_up = give_up_launches(host, client, &group, instances);
+    let mut given_up = give_up_launches(host, client, &group, instances);
     for instance in instances {
         let removal = match (membership(&group, &instance.id), &last) {
-            _ if launches::activity(&instance.id).is_some() => given_up.clone(),
+            _ if launches::activity(&instance.id).is_some() => {
+                given_up.next().unwrap_or(Removal::Gone)
+            }
             (Membership::Gone, _) => Removal::Gone,
             (Membership::Ending, _) => Removal::Accepted,
             // What refused all of them would refuse this one, and cost another request.
@@ -135,7 +136,8 @@ pub(crate) fn decrease(
             (Membership::Member, None) => {
                 let removal = terminate(client, &group, &instance.id);
                 match &removal {
-                    Removal::Accepted => lowered += 1,
+                    // At once: a wish that is open must not reach a size from before, whatever ends this call.
+                    Removal::Accepted => wishes::lower(host, 1),
                     Removal::Refused(problem) if concerns_all(problem.kind) => {
                         last = Some(problem.clone());
                     }
@@ -146,11 +148,11 @@ pub(crate) fn decrease(
         };
         removals.push(removal);
     }
-    wishes::lower(host, lowered);
     removals
 }
 
-/// Makes the group smaller by the places whose launches failed, and never smaller than what exists.
+/// Makes the group smaller by the places whose launches failed, and never smaller than what exists or is on its way. An
+/// answer for each failed launch among `instances`.
 ///
 /// Its size is read in the same call and set as a number: what somebody else adds between the two is lost, as with every
 /// change of an Auto Scaling group's size.
@@ -159,36 +161,69 @@ fn give_up_launches(
     client: &Client<'_>,
     group: &AutoScalingGroup,
     instances: &[InstanceRef],
-) -> Removal {
-    let known = launches::given_up(host);
-    let asked = instances
-        .iter()
-        .filter_map(|one| launches::activity(&one.id));
-    let new: Vec<String> = asked
-        .filter(|activity| !known.iter().any(|known| known == activity))
-        .map(str::to_owned)
+) -> std::vec::IntoIter<Removal> {
+    let launches = instances.iter();
+    let launches: Vec<&str> = launches
+        .filter_map(|one| launches::activity(&one.id))
         .collect();
-    let places = u32::try_from(new.len()).unwrap_or(u32::MAX);
-    let lowered = places.min(launches::lacking(group));
-    let size = group.desired_capacity.saturating_sub(lowered);
-    if new.is_empty() {
-        return Removal::Gone;
+    let known = launches::given_up(host);
+    let is_new = |launch: &str| !known.iter().any(|known| known == launch);
+    let new = launches.iter().filter(|launch| is_new(launch)).count();
+    if new == 0 {
+        return vec![Removal::Gone; launches.len()].into_iter();
     }
-    launches::give_up(host, &new);
-    if lowered == 0 {
-        return Removal::Accepted;
+    match lower_places(host, client, group, new) {
+        Ok(lowered) => {
+            // Kept only now: one that is given up twice lowers nothing that exists, one that never is comes late.
+            let new: Vec<String> = launches.iter().map(|launch| (*launch).to_owned()).collect();
+            launches::give_up(host, &new);
+            let mut left = lowered;
+            let removals = launches.iter().map(|launch| {
+                if is_new(launch) && left > 0 {
+                    left -= 1;
+                    return Removal::Accepted;
+                }
+                // Its place was filled after all.
+                Removal::Gone
+            });
+            removals.collect::<Vec<_>>().into_iter()
+        }
+        Err(problem) => {
+            let removals = launches.iter().map(|launch| {
+                if is_new(launch) {
+                    return Removal::Refused(problem.clone());
+                }
+                Removal::Gone
+            });
+            removals.collect::<Vec<_>>().into_iter()
+        }
     }
+}
+
+/// By how many of `places` the group became smaller.
+fn lower_places(
+    host: &dyn Host,
+    client: &Client<'_>,
+    group: &AutoScalingGroup,
+    places: usize,
+) -> Result<u32, Problem> {
     let name = &group.auto_scaling_group_name;
-    match set_size(client, name, size.max(group.min_size)) {
-        Ok(()) => {
-            wishes::lower(host, lowered);
-            Removal::Accepted
-        }
-        Err(failure) => {
-            launches::take_back(host, &new);
-            Removal::Refused(failure.into())
-        }
+    let mut empty = launches::lacking(group);
+    if empty > 0 {
+        empty = launches::empty(group, &client.activities(name)?);
     }
+    let lowered = u32::try_from(places).unwrap_or(u32::MAX).min(empty);
+    let size = group
+        .desired_capacity
+        .saturating_sub(lowered)
+        .max(group.min_size);
+    if size >= group.desired_capacity {
+        return Ok(0);
+    }
+    set_size(client, name, size)?;
+    let lowered = group.desired_capacity - size;
+    wishes::lower(host, lowered);
+    Ok(lowered)
 }
 
 enum Membership {

@@ -21,9 +21,10 @@ pub(super) async fn inspect(
 ) -> anyhow::Result<Answer> {
     let options = chosen::options(places)?;
     let chosen = Chosen::of(subject, &options)?;
-    // Compiled for real, so that the time says something.
+    // Compiled for real, and once, so that the time says something.
     let options = PlatformOptions {
         cache_dir: None,
+        compiler: None,
         ..options
     };
     let platform = Platform::start(options)?;

@@ -186,9 +186,10 @@ async fn sweep(group: &dyn InstanceGroup) -> Result<(), String> {
     let mut why = String::new();
     let mut left = Vec::new();
     while Instant::now() < end {
-        match listed(group).await {
-            Ok(there) if there.is_empty() => return Ok(()),
-            Ok(there) => {
+        match look(group).await {
+            // What the cloud still wants may come yet.
+            Ok((there, None | Some(0))) if there.is_empty() => return Ok(()),
+            Ok((there, _)) => {
                 left = there.iter().map(reference).collect();
                 if let Err(failure) = group.decrease(left.clone()).await {
                     why = failure.to_string();
@@ -206,10 +207,15 @@ async fn sweep(group: &dyn InstanceGroup) -> Result<(), String> {
 }
 
 async fn listed(group: &dyn InstanceGroup) -> Result<Vec<Listed>, String> {
+    Ok(look(group).await?.0)
+}
+
+/// What is there, and how many the cloud wants, where it tells.
+async fn look(group: &dyn InstanceGroup) -> Result<(Vec<Listed>, Option<u32>), String> {
     let snapshot = group.update().await.map_err(|e| e.to_string())?;
     let mut there = snapshot.instances;
     there.retain(|one| !matches!(one.state, InstanceState::Deleting | InstanceState::Deleted));
-    Ok(there)
+    Ok((there, snapshot.target))
 }
 
 fn reference(listed: &Listed) -> InstanceRef {

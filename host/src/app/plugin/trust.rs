@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -283,13 +284,15 @@ fn replace(file: &Path, before: &str, text: &str) -> anyhow::Result<()> {
         .tempfile_in(folder)
         .with_context(written)?;
     temporary.write_all(text.as_bytes()).with_context(written)?;
-    let rights = match std::fs::metadata(&target) {
-        Ok(there) => there.permissions(),
-        Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o644),
-    };
-    temporary
-        .as_file()
-        .set_permissions(rights)
+    let there = std::fs::metadata(&target).ok();
+    let rights = there.as_ref().map(std::fs::Metadata::permissions);
+    let rights = rights.unwrap_or_else(|| std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    // The manager's user may own it, and root may be the one who trusts.
+    let owned = there.map_or(Ok(()), |there| {
+        std::os::unix::fs::fchown(temporary.as_file(), Some(there.uid()), Some(there.gid()))
+    });
+    owned
+        .and_then(|()| temporary.as_file().set_permissions(rights))
         .and_then(|()| temporary.as_file().sync_all())
         .with_context(written)?;
     temporary.persist(&target).with_context(written)?;

@@ -116,6 +116,7 @@ impl Policy {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(self.limits.connect)
+            .http2_max_header_list_size(u32::try_from(self.limits.headers).unwrap_or(u32::MAX))
             .pool_max_idle_per_host(self.limits.concurrent_requests);
         if let Some(tls) = tls {
             builder = builder.tls_backend_preconfigured(tls.clone());

@@ -102,8 +102,3 @@ pub fn built_in(plugin: &str) -> Option<Grants> {
         ..Grants::default()
     })
 }
-
-/// Which plugins have built-in grants, for messages that say why one has none.
-pub fn has_built_in(plugin: &str) -> bool {
-    built_in(plugin).is_some()
-}

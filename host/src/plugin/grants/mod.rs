@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use built_in::{built_in, has_built_in};
+pub use built_in::built_in;
 pub use entry::{Entry, EntryProblem, Name, Target};
 pub use limits::{Limit, Limits, LimitsWritten};
 pub use proxy::{Proxy, ProxyProblem, ProxyUrl};

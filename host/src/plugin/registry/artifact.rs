@@ -4,6 +4,7 @@
 //! The layout is the CNCF's guidance for wasm artifacts: a config `application/vnd.wasm.config.v0+json` and one layer
 //! `application/wasm`. Pushed so; read also where a tool knows the layer only.
 
+use crate::plugin::sighting::MOST_BYTES;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ pub const VERSION: &str = "org.opencontainers.image.version";
 const TITLE: &str = "org.opencontainers.image.title";
 
 /// Bytes of a layer that are read at most.
-pub const LAYER_BYTES: u64 = 256 << 20;
+pub const LAYER_BYTES: u64 = MOST_BYTES;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

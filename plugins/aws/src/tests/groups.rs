@@ -206,11 +206,12 @@ fn giving_a_failed_launch_up_makes_the_group_smaller_down_to_what_exists() {
     let failures = ["a", "b", "c"].map(|id| activity(id, 2, "Failed", NO_M7I, "eu-west-1a"));
     let (script, aws) = aws();
     script.answer(200, &group_xml(4, 10, &[("i-1", "InService")]));
+    script.answer(200, &activities_xml(&failures));
     script.answer(200, "<SetDesiredCapacityResponse/>");
     let removals = aws.decrease(vec![launch("a"), launch("b")]);
     assert_eq!(removals, [Removal::Accepted, Removal::Accepted]);
     let bodies = script.bodies();
-    assert!(bodies[1].contains("&DesiredCapacity=2&"), "{bodies:?}");
+    assert!(bodies[2].contains("&DesiredCapacity=2&"), "{bodies:?}");
 
     // What was given up is not listed again, and not given up again.
     script.answer(200, &group_xml(2, 10, &[("i-1", "InService")]));
@@ -233,7 +234,30 @@ fn giving_a_failed_launch_up_makes_the_group_smaller_down_to_what_exists() {
         200,
         &group_xml(2, 10, &[("i-1", "InService"), ("i-2", "Pending")]),
     );
-    assert_eq!(aws.decrease(vec![launch("c")]), [Removal::Accepted]);
+    assert_eq!(aws.decrease(vec![launch("c")]), [Removal::Gone]);
+    assert_eq!(script.requests().len(), 1);
+}
+
+#[test]
+fn a_place_that_aws_is_filling_is_not_given_up() {
+    let again = [
+        activity("b", 3, "WaitingForSpotInstanceId", "", "eu-west-1a"),
+        activity("a", 2, "Failed", NO_M7I, "eu-west-1a"),
+    ];
+    let (script, aws) = aws();
+    script.answer(200, &group_xml(2, 10, &[("i-1", "InService")]));
+    script.answer(200, &activities_xml(&again));
+    assert_eq!(aws.decrease(vec![launch("a")]), [Removal::Gone]);
+    assert_eq!(script.requests().len(), 2, "the size was changed");
+}
+
+#[test]
+fn a_group_that_counts_in_other_units_has_no_empty_places() {
+    let vcpu = "<DesiredCapacityType>vcpu</DesiredCapacityType><MinSize>";
+    let (script, aws) = aws();
+    let group = group_xml(8, 10, &[("i-1", "InService")]).replace("<MinSize>", vcpu);
+    script.answer(200, &group);
+    assert_eq!(aws.decrease(vec![launch("a")]), [Removal::Gone]);
     assert_eq!(script.requests().len(), 1);
 }
 
@@ -241,6 +265,7 @@ fn giving_a_failed_launch_up_makes_the_group_smaller_down_to_what_exists() {
 fn a_launch_is_given_up_beside_a_removal_and_again_after_a_refusal() {
     let (script, aws) = aws();
     script.answer(200, &group_xml(3, 10, &[("i-1", "InService")]));
+    script.answer(200, &activities_xml(&[]));
     script.answer(400, &error_xml("ScalingActivityInProgress", "busy"));
     script.answer(200, "<TerminateInstanceInAutoScalingGroupResponse/>");
     let removals = aws.decrease(vec![launch("a"), of("i-1")]);
@@ -250,9 +275,10 @@ fn a_launch_is_given_up_beside_a_removal_and_again_after_a_refusal() {
     assert_eq!(removals[1], Removal::Accepted);
     script.requests();
     script.answer(200, &group_xml(2, 10, &[]));
+    script.answer(200, &activities_xml(&[]));
     script.answer(200, "<SetDesiredCapacityResponse/>");
     assert_eq!(aws.decrease(vec![launch("a")]), [Removal::Accepted]);
-    assert!(script.bodies()[1].contains("&DesiredCapacity=1&"));
+    assert!(script.bodies()[2].contains("&DesiredCapacity=1&"));
 }
 
 #[test]
@@ -260,9 +286,10 @@ fn what_others_ask_for_in_the_same_moment_is_kept() {
     let (script, aws) = aws();
     // 2 were wanted and failed; now somebody wants 5.
     script.answer(200, &group_xml(5, 10, &[]));
+    script.answer(200, &activities_xml(&[]));
     script.answer(200, "<SetDesiredCapacityResponse/>");
     aws.decrease(vec![launch("a"), launch("b")]);
-    assert!(script.bodies()[1].contains("&DesiredCapacity=3&"));
+    assert!(script.bodies()[2].contains("&DesiredCapacity=3&"));
 }
 
 #[test]

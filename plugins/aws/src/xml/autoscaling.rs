@@ -63,6 +63,25 @@ pub(crate) struct AutoScalingGroup {
     #[serde(default)]
     pub(crate) tags: Members<Tag>,
     pub(crate) warm_pool_configuration: Option<WarmPool>,
+    /// `units`, which are instances, where it is absent; `vcpu` or `memory-mib`.
+    pub(crate) desired_capacity_type: Option<String>,
+}
+
+impl AutoScalingGroup {
+    /// Whether its size counts something else than instances.
+    pub(crate) fn is_weighted(&self) -> bool {
+        let template = self.mixed_instances_policy.as_ref();
+        let template = template.and_then(|policy| policy.launch_template.as_ref());
+        let mut overrides = template
+            .into_iter()
+            .flat_map(|template| &template.overrides.member);
+        let is_other_type = |kind: &String| !kind.is_empty() && kind != "units";
+        overrides.any(|one| one.weighted_capacity.is_some())
+            || self
+                .desired_capacity_type
+                .as_ref()
+                .is_some_and(is_other_type)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -96,6 +115,7 @@ pub(crate) struct MixedTemplate {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Override {
     pub(crate) launch_template_specification: Option<LaunchTemplate>,
+    pub(crate) weighted_capacity: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
