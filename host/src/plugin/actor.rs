@@ -409,11 +409,6 @@ impl Actor {
         }
     }
 
-    /// The operator's name of the plugin.
-    pub fn plugin(&self) -> &str {
-        &self.recipe.plugin
-    }
-
     /// Requests by host, for status and metrics.
     pub fn requests(&self) -> Vec<(String, super::egress::HostCount)> {
         self.recipe.tenant.egress.counts()

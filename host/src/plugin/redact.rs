@@ -1,9 +1,15 @@
-//! What may be shown of an exchange: everything but what opens a door. Pure.
+//! What may be shown of an exchange: everything but what opens a door; and of a plugin's words. Pure.
 //!
 //! Nothing knows every cloud's API, so names decide: of headers, of query and form parameters, of JSON keys and of XML
 //! elements. A name that sounds like a secret is one.
 
 use serde_json::Value;
+
+/// A plugin's words: they write no line and no column of their making, and nothing of a terminal's.
+pub fn clean(text: &str) -> String {
+    let shown = text.chars().map(|c| if c == '\n' { ' ' } else { c });
+    shown.filter(|c| !c.is_control()).collect()
+}
 
 /// In the place of a secret.
 pub const REDACTED: &str = "(redacted)";

@@ -18,6 +18,7 @@ mod verify;
 use std::path::{Path, PathBuf};
 
 use crate::cli::PluginCommand;
+use crate::plugin::redact::clean;
 
 /// Where a command looks.
 pub struct Places<'a> {
@@ -63,12 +64,6 @@ pub async fn plugin(command: PluginCommand, places: Places<'_>) -> anyhow::Resul
         PluginCommand::Verify(command) => verify::verify(command).await,
         PluginCommand::New { name } => new::new(&name, Path::new("")).map(Answer::good),
     }
-}
-
-/// A plugin's words: they write no line and no column of their making, and nothing of a terminal's.
-fn clean(text: &str) -> String {
-    let shown = text.chars().map(|c| if c == '\n' { ' ' } else { c });
-    shown.filter(|c| !c.is_control()).collect()
 }
 
 /// A line as soon as it is known; who stopped reading has read enough.

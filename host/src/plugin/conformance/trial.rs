@@ -10,6 +10,7 @@ use crate::fleet::group::{
     InstanceState, Removal, Snapshot,
 };
 use crate::plugin::actor::NotBuilt;
+use crate::plugin::redact::clean;
 
 /// Instances that stand while calls are tried on them.
 pub(super) const STANDING: u32 = 2;
@@ -398,12 +399,4 @@ pub(super) fn told(outcome: &IncreaseOutcome) -> String {
         told.push_str(&format!(", {problem}"));
     }
     told
-}
-
-/// A plugin's words among ours: on one line, and no control of a terminal.
-fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| if c == '\n' { ' ' } else { c })
-        .filter(|c| !c.is_control())
-        .collect()
 }

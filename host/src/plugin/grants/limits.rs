@@ -294,13 +294,6 @@ impl fmt::Display for Limits {
     }
 }
 
-/// As a map from key to value, for status pages and `--format json`.
-impl serde::Serialize for Limits {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.shown())
-    }
-}
-
 const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
 
 /// `128MiB`, `16 KiB`.

@@ -17,7 +17,6 @@ use crate::fleet::group::ProviderSettings;
 use crate::plugin::actor::{Actor, NotBuilt, Recipe};
 use crate::plugin::bindings::Description;
 use crate::plugin::egress::Policy;
-use crate::plugin::grants::built_in;
 use crate::plugin::outline::Outline;
 use crate::plugin::provider::{Current, Provider};
 use crate::plugin::report::{Cause, Digest, LoadReport};
@@ -108,9 +107,8 @@ impl Platform {
             digest: Some(standing.digest),
             cause,
         });
-        let lacks_built_in = !standing.is_shipped && built_in(plugin).is_some();
         Ok(Examined {
-            no_built_in: lacks_built_in.then(|| self.shipped.why_not(plugin, standing.digest)),
+            no_built_in: self.no_built_in(&standing),
             plugin: standing.plugin,
             file: standing.file,
             digest: standing.digest,

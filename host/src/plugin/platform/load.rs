@@ -153,6 +153,18 @@ impl Platform {
         })?
     }
 
+    /// Why it has no built-in grants, where a shipped plugin of its name would have some.
+    pub(super) fn no_built_in(&self, standing: &Standing) -> Option<String> {
+        let Standing {
+            plugin,
+            digest,
+            is_shipped,
+            ..
+        } = standing;
+        let lacks = !is_shipped && built_in(plugin).is_some();
+        lacks.then(|| self.shipped.why_not(plugin, *digest))
+    }
+
     pub(super) fn recipe(
         &self,
         standing: &Standing,
@@ -162,13 +174,12 @@ impl Platform {
         errand: &Errand,
     ) -> Recipe {
         let plugin = standing.plugin.clone();
-        let lacks_built_in = !standing.is_shipped && built_in(&plugin).is_some();
         let egress = Egress::new(
             EgressOptions {
                 plugin: plugin.clone(),
                 group: errand.group.clone(),
                 grants_file: self.options.grants_file.clone(),
-                no_built_in: lacks_built_in.then(|| self.shipped.why_not(&plugin, standing.digest)),
+                no_built_in: self.no_built_in(standing),
                 resolver: self.options.resolver.clone(),
                 observer: self.options.observer.clone(),
                 all: self.requests.clone(),
