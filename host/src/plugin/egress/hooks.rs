@@ -27,6 +27,14 @@ impl EgressHooks {
     }
 }
 
+/// A call that was cut ends like any other: what waits for its turn goes first, or it would take the place of what is ended
+/// before it.
+impl Drop for EgressHooks {
+    fn drop(&mut self) {
+        self.end_call();
+    }
+}
+
 type Sent = (
     http::Response<WasiBody>,
     Box<dyn Future<Output = Result<(), Error>> + Send>,
