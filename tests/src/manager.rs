@@ -56,6 +56,14 @@ impl Configuration {
         }
     }
 
+    /// In the Docker daemon of the machine that the manager runs on, with an image that it has and no cache that stays.
+    pub fn own_daemon(self) -> Self {
+        self.replace("\"docker-autoscaler\"", "\"docker\"").replace(
+            "    image = \"busybox:latest\"",
+            "    image = \"fleetling-lab/busybox:latest\"\n    pull_policy = \"if-not-present\"\n    disable_cache = true",
+        )
+    }
+
     /// Replaces a piece of config.toml.
     ///
     /// # Panics

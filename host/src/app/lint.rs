@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Places, places};
 use crate::config::lint::{FromPlugins, lint as judged};
 use crate::config::problem::Entry;
-use crate::config::usable::Runner;
+use crate::config::usable::{Executor, Runner};
 use crate::config::{Fatal, Loaded, Problem, Severity, locate};
 use crate::plugin::grants::GrantsProblems;
 use crate::plugin::platform::{Platform, StartProblem};
@@ -37,7 +37,8 @@ async fn ask_plugins(runners: &[Runner], at: &Places<'_>) -> FromPlugins {
     };
     // The text gives the places; what it says was read before.
     let text = std::fs::read_to_string(at.config).unwrap_or_default();
-    for runner in runners {
+    let with_plugin = |runner: &&Runner| runner.executor == Executor::DockerAutoscaler;
+    for runner in runners.iter().filter(with_plugin) {
         let Runner { index, name, .. } = runner;
         match mismatches(runner, &platform).await {
             Ok(mismatches) => found

@@ -16,8 +16,10 @@ pub fn list(config: &Config) -> String {
         let token = short_token(runner.token.expose_secret());
         let _ = writeln!(
             out,
-            "{}\texecutor=docker-autoscaler\ttoken={token}\turl={}",
-            runner.name, runner.url
+            "{}\texecutor={}\ttoken={token}\turl={}",
+            runner.name,
+            runner.executor.name(),
+            runner.url
         );
     }
     out
@@ -37,6 +39,7 @@ pub async fn verify(config: &Config, name: Option<&str>) -> anyhow::Result<bool>
             url: runner.url.clone(),
             token: runner.token.clone(),
             system_id: SystemId::of_machine(&config.path).id,
+            executor: runner.executor.name(),
             shell: runner.shell.name().to_owned(),
         })?;
         match client.verify().await {

@@ -279,7 +279,7 @@ impl Monitor {
                 event = events.recv() => match event {
                     Ok(event) => {
                         if let FleetEvent::Gone { instance } = &event {
-                            serving.connector.forget(instance);
+                            serving.way.forget(instance);
                         }
                         lives.tell(&to, event);
                     }

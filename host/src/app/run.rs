@@ -12,6 +12,7 @@ use super::entries::Entries;
 use super::monitor::Monitor;
 use super::places;
 use super::shutdown::Shutdown;
+use crate::config::usable::Executor;
 use crate::config::{self, Problem, Severity, usable};
 use crate::coordinator::api::JobApi;
 use crate::coordinator::client::{Client, Settings};
@@ -205,6 +206,7 @@ fn report_left_jobs(process: &Process) {
             url,
             token: String::new().into(),
             system_id: process.system_id.clone(),
+            executor: Executor::DockerAutoscaler.name(),
             shell: "sh".to_owned(),
         });
         client

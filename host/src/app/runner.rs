@@ -25,14 +25,17 @@ use super::allowance::{Allowance, Permit};
 use super::job;
 use super::numbers::Numbers;
 use super::run::Process;
-use crate::config::usable;
+use crate::config::usable::{self, Executor};
 use crate::coordinator::api::{JobApi, Update};
 use crate::coordinator::client::{Asked, Client, Settings, Verified};
 use crate::coordinator::health::{Change, Health, Verdict};
 use crate::coordinator::identity::short_token;
+use crate::docker::daemon::Daemon;
 use crate::docker::readiness::Readiness;
+use crate::docker::way::Way;
 use crate::fleet::connector::{Connector, Identity, Target};
-use crate::fleet::group::ProviderSettings;
+use crate::fleet::group::{InstanceGroup, ProviderSettings};
+use crate::fleet::own::OwnDaemon;
 use crate::plugin::platform::LoadRequest;
 use crate::plugin::provider::Provider;
 use crate::scaler::{Scaler, ScalerOptions};
@@ -50,9 +53,10 @@ pub(super) struct Serving {
     pub(super) runner: Arc<usable::Runner>,
     pub(super) short_token: String,
     pub(super) client: Client,
-    pub(super) connector: Arc<Connector>,
+    pub(super) way: Way,
     pub(super) scaler: Scaler<Readiness>,
-    pub(super) provider: Arc<Provider>,
+    /// Absent for the manager's own daemon.
+    pub(super) provider: Option<Arc<Provider>>,
     /// `CI_CONCURRENT_ID`.
     pub(super) numbers: Numbers<()>,
     /// `CI_CONCURRENT_PROJECT_ID`.
@@ -99,39 +103,28 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
     let key = format!("{}|{id}", runner.url.to_string().trim_end_matches('/'));
     let key = own_key(key, &process.config.borrow().runners, &runner);
 
-    let autoscaler = &runner.autoscaler;
-    let connector = &autoscaler.connector;
-    let identity = Identity::chosen(connector, &process.store, &key)?;
     let mark = format!("{}/{key}", process.system_id);
-    let settings = ProviderSettings {
-        os: connector.os.clone(),
-        arch: connector.arch.clone(),
-        protocol: connector.protocol,
-        port: connector.protocol_port,
-        username: connector.username.clone(),
-        static_credentials: connector.use_static_credentials,
-        ssh_public_key: identity
-            .as_ref()
-            .map(Identity::public_openssh)
-            .transpose()?,
-        owner: mark.clone(),
-        max_instances: autoscaler.max_instances,
-        capacity_per_instance: autoscaler.capacity_per_instance,
+    let autoscaler = &runner.autoscaler;
+    let Fleet {
+        group,
+        way,
+        provider,
+    } = match runner.executor {
+        Executor::DockerAutoscaler => cloud(&process, &runner, &key, &mark).await?,
+        Executor::Docker => own_daemon(&runner, &key)?,
     };
-    let provider = load(&process, &runner, settings, &key).await;
-    let connector = Connector::new(connector.clone(), identity, process.store.clone());
     let readiness = Readiness {
-        connector: connector.clone(),
-        target: Target::from_docker_host(runner.docker.host.as_deref())
-            .map_err(anyhow::Error::msg)?,
+        way: way.clone(),
         ready_command: autoscaler.instance_ready_command.clone(),
         data: process.data_dir.clone(),
         system_id: process.system_id.to_string(),
+        shared_as: (runner.executor == Executor::Docker)
+            .then(|| short_token(runner.token.expose_secret())),
     };
     // What the scaler says of a group, it says of this runner's.
     let span = info_span!("runner", runner = runner.name);
     let options = ScalerOptions {
-        group: process.claims.guard(provider.clone(), &runner.name, mark),
+        group: process.claims.guard(group, &runner.name, mark),
         preparation: Arc::new(readiness),
         autoscaler: autoscaler.clone(),
         store: process.store.clone(),
@@ -148,12 +141,66 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
         short_token: short_token(runner.token.expose_secret()),
         runner,
         client,
-        connector,
+        way,
         scaler,
         provider,
         numbers: Numbers::default(),
         project_numbers: Numbers::default(),
         jobs: TaskTracker::new(),
+    })
+}
+
+/// Where a runner's instances come from, and how they are reached.
+struct Fleet {
+    group: Arc<dyn InstanceGroup>,
+    way: Way,
+    provider: Option<Arc<Provider>>,
+}
+
+/// Instances that a plugin makes. `mark` is what its provider knows us by.
+async fn cloud(
+    process: &Process,
+    runner: &usable::Runner,
+    key: &str,
+    mark: &str,
+) -> anyhow::Result<Fleet> {
+    let autoscaler = &runner.autoscaler;
+    let connector = &autoscaler.connector;
+    let identity = Identity::chosen(connector, &process.store, key)?;
+    let settings = ProviderSettings {
+        os: connector.os.clone(),
+        arch: connector.arch.clone(),
+        protocol: connector.protocol,
+        port: connector.protocol_port,
+        username: connector.username.clone(),
+        static_credentials: connector.use_static_credentials,
+        ssh_public_key: identity
+            .as_ref()
+            .map(Identity::public_openssh)
+            .transpose()?,
+        owner: mark.to_owned(),
+        max_instances: autoscaler.max_instances,
+        capacity_per_instance: autoscaler.capacity_per_instance,
+    };
+    let provider = load(process, runner, settings, key).await;
+    let connector = Connector::new(connector.clone(), identity, process.store.clone());
+    let target = Target::from_docker_host(runner.docker.host.as_deref());
+    Ok(Fleet {
+        group: provider.clone(),
+        way: Way::Ssh {
+            connector,
+            target: target.map_err(anyhow::Error::msg)?,
+        },
+        provider: Some(provider),
+    })
+}
+
+fn own_daemon(runner: &usable::Runner, key: &str) -> anyhow::Result<Fleet> {
+    let daemon = Daemon::of(&runner.docker, &|name| std::env::var(name).ok())?;
+    Ok(Fleet {
+        group: Arc::new(OwnDaemon::of(key)),
+        way: Way::Own(Arc::new(daemon)),
+        provider: None,
     })
 }
 
@@ -274,6 +321,7 @@ fn client(process: &Process, runner: &usable::Runner) -> anyhow::Result<Client> 
         url: runner.url.clone(),
         token: runner.token.clone(),
         system_id: process.system_id.clone(),
+        executor: runner.executor.name(),
         shell: runner.shell.name().to_owned(),
     });
     Ok(client?)

@@ -21,7 +21,8 @@ pub(super) struct Teller {
     pub(super) monitor: Monitor,
     pub(super) labels: RunnerLabels,
     pub(super) runner: String,
-    pub(super) provider: Arc<Provider>,
+    /// Absent for the manager's own daemon, of which the audit log has nothing to tell.
+    pub(super) provider: Option<Arc<Provider>>,
     /// Once it is known.
     pub(super) group: Option<String>,
 }
@@ -62,11 +63,14 @@ impl Teller {
 
     /// For the audit log.
     pub(super) fn created(&self, instance: &InstanceId, reason: String) {
+        let Some(provider) = &self.provider else {
+            return;
+        };
         self.monitor.audit.record(audit::Event::InstanceCreated {
-            plugin: self.provider.plugin().to_owned(),
+            plugin: provider.plugin().to_owned(),
             group: self.group.clone().unwrap_or_default(),
             runner: self.runner.clone(),
-            digest: self.provider.digest().hex(),
+            digest: provider.digest().hex(),
             instance: instance.to_string(),
             reason,
         });
@@ -74,11 +78,14 @@ impl Teller {
 
     /// For the audit log.
     pub(super) fn deleted(&self, instance: &InstanceId, reason: String) {
+        let Some(provider) = &self.provider else {
+            return;
+        };
         self.monitor.audit.record(audit::Event::InstanceDeleted {
-            plugin: self.provider.plugin().to_owned(),
+            plugin: provider.plugin().to_owned(),
             group: self.group.clone().unwrap_or_default(),
             runner: self.runner.clone(),
-            digest: self.provider.digest().hex(),
+            digest: provider.digest().hex(),
             instance: instance.to_string(),
             reason,
         });
@@ -198,7 +205,11 @@ impl Teller {
                 id: now.group_id().unwrap_or_default().to_owned(),
                 runner: self.runner.clone(),
                 plugin: autoscaler.plugin.clone(),
-                limits: serving.provider.limits().shown().into_iter().collect(),
+                limits: serving
+                    .provider
+                    .iter()
+                    .flat_map(|p| p.limits().shown())
+                    .collect(),
                 in_use: now.in_use,
                 waiting: now.waiting,
                 reserved: now.reserved,

@@ -59,7 +59,16 @@ pub fn other_instances(old: &Runner, new: &Runner) -> Option<&'static str> {
             "instance_ready_command",
             was.instance_ready_command != is.instance_ready_command,
         ),
+        ("executor", old.executor != new.executor),
         ("docker.host", old.docker.host != new.docker.host),
+        (
+            "docker.tls_verify",
+            old.docker.tls_verify != new.docker.tls_verify,
+        ),
+        (
+            "docker.tls_cert_path",
+            old.docker.tls_cert_path != new.docker.tls_cert_path,
+        ),
     ];
     let mut changed = changed.into_iter().filter(|(_, differs)| *differs);
     changed.next().map(|(key, _)| key)

@@ -85,9 +85,10 @@ fn whole_file(
     }
     let log_level = known_word(&mut file, "log_level", &LOG_LEVELS);
     let log_format = known_word(&mut file, "log_format", &LOG_FORMATS);
+    let concurrent = u32::try_from(concurrent.max(1)).unwrap_or(u32::MAX);
     let config = Config {
         path: path.to_owned(),
-        concurrent: u32::try_from(concurrent.max(1)).unwrap_or(u32::MAX),
+        concurrent,
         check_interval: seconds(file.integer("check_interval"), CHECK_INTERVAL),
         shutdown_timeout: seconds(file.integer("shutdown_timeout"), SHUTDOWN_TIMEOUT),
         log_level,
@@ -98,7 +99,7 @@ fn whole_file(
             .into_iter()
             .enumerate()
             .filter_map(|(index, entry)| {
-                runner::runner(entry.into_entry(index), index, env)
+                runner::runner(entry.into_entry(index), index, concurrent, env)
                     .filter(|_| !sink.disables(index))
             })
             .collect(),

@@ -59,7 +59,9 @@ pub struct Runner {
     pub shell: Shell,
     pub feature_flags: BTreeMap<String, bool>,
     pub custom_build_dir_enabled: bool,
+    pub executor: Executor,
     pub docker: Docker,
+    /// Of one's own daemon a group that is never more than that.
     pub autoscaler: Autoscaler,
 }
 
@@ -71,6 +73,25 @@ impl fmt::Debug for Runner {
             .field("name", &self.name)
             .field("autoscaler", &self.autoscaler)
             .finish_non_exhaustive()
+    }
+}
+
+/// Where an entry's jobs run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executor {
+    /// On instances that a plugin makes.
+    DockerAutoscaler,
+    /// In the manager's own Docker daemon.
+    Docker,
+}
+
+impl Executor {
+    /// As configured.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DockerAutoscaler => "docker-autoscaler",
+            Self::Docker => "docker",
+        }
     }
 }
 
@@ -92,8 +113,12 @@ impl Shell {
 /// `[runners.docker]`: the keys that have an effect today.
 #[derive(Clone, Debug)]
 pub struct Docker {
-    /// The daemon's address on the instance; default `unix:///var/run/docker.sock`.
+    /// The daemon's address on the instance, or of one's own; default `unix:///var/run/docker.sock`.
     pub host: Option<String>,
+    /// Of one's own daemon.
+    pub tls_verify: bool,
+    /// Directory of `ca.pem`, `cert.pem` and `key.pem`.
+    pub tls_cert_path: Option<String>,
     pub image: Option<String>,
     pub helper_image: Option<String>,
     pub hostname: Option<String>,

@@ -46,6 +46,8 @@ pub struct Settings {
     pub url: ServerUrl,
     pub token: SecretString,
     pub system_id: SystemId,
+    /// As configured, such as `docker-autoscaler`.
+    pub executor: &'static str,
     /// `sh` or `bash`.
     pub shell: String,
 }
@@ -139,7 +141,7 @@ impl Client {
                 url,
                 token: settings.token,
                 system_id: settings.system_id,
-                presentation: Presentation::new(&settings.shell),
+                presentation: Presentation::new(settings.executor, &settings.shell),
                 last_update: Mutex::default(),
             }),
         })

@@ -24,15 +24,15 @@ pub(super) struct Presentation {
 struct Empty {}
 
 impl Presentation {
-    /// `shell` as configured, such as `sh`.
-    pub(super) fn new(shell: &str) -> Self {
+    /// Both as configured, such as `docker-autoscaler` and `sh`.
+    pub(super) fn new(executor: &'static str, shell: &str) -> Self {
         Self {
             name: NAME,
             version: PROTOCOL_VERSION,
             revision: env!("CARGO_PKG_VERSION"),
             platform: std::env::consts::OS,
             architecture: architecture(),
-            executor: "docker-autoscaler",
+            executor,
             shell: shell.to_owned(),
             features: Features::TODAY,
             config: Empty {},

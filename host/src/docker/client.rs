@@ -1,9 +1,10 @@
-//! A Docker client over one link: every HTTP connection is a tunnel, and idle ones are kept for the next request.
+//! A Docker client over one link, or to one's own daemon: idle HTTP connections are kept for the next request.
 //!
 //! The client library sends URLs without a version, so a daemon answers with its newest API; 20.10 and later are fine.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use bollard::{BollardRequest, ClientVersion, Docker};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::fleet::connector::{Link, Target, Tunnel};
+use super::daemon::Daemon;
+use crate::fleet::connector::{Link, Target};
 
 /// Seconds until a response's head must have come; bodies and streams are not bound by it.
 const HEAD_TIMEOUT: u64 = 120;
@@ -20,11 +23,19 @@ const POOLED: usize = 8;
 const POOLED_FOR: Duration = Duration::from_secs(30);
 
 /// Docker behind this link. Makes no request.
-pub fn over(link: &Link, target: &Target) -> Result<Docker, bollard::errors::Error> {
-    let dial = Dial {
+pub fn over_link(link: &Link, target: &Target) -> Result<Docker, bollard::errors::Error> {
+    over(Dial::Link {
         link: link.clone(),
         target: target.clone(),
-    };
+    })
+}
+
+/// The manager's own Docker. Makes no request.
+pub(super) fn over_own(daemon: &Arc<Daemon>) -> Result<Docker, bollard::errors::Error> {
+    over(Dial::Own(Arc::clone(daemon)))
+}
+
+fn over(dial: Dial) -> Result<Docker, bollard::errors::Error> {
     let client = Client::builder(TokioExecutor::new())
         .pool_max_idle_per_host(POOLED)
         .pool_idle_timeout(POOLED_FOR)
@@ -49,9 +60,9 @@ pub fn over(link: &Link, target: &Target) -> Result<Docker, bollard::errors::Err
 }
 
 #[derive(Clone)]
-struct Dial {
-    link: Link,
-    target: Target,
+enum Dial {
+    Link { link: Link, target: Target },
+    Own(Arc<Daemon>),
 }
 
 impl tower_service::Service<http::Uri> for Dial {
@@ -64,16 +75,32 @@ impl tower_service::Service<http::Uri> for Dial {
     }
 
     fn call(&mut self, _: http::Uri) -> Self::Future {
-        let Self { link, target } = self.clone();
+        let dial = self.clone();
         Box::pin(async move {
-            let tunnel = link.open(&target).await.map_err(std::io::Error::other)?;
-            Ok(Pipe(TokioIo::new(tunnel)))
+            match dial {
+                Self::Link { link, target } => {
+                    let tunnel = link.open(&target).await.map_err(std::io::Error::other)?;
+                    Ok(Pipe::new(tunnel))
+                }
+                Self::Own(daemon) => daemon.connect().await,
+            }
         })
     }
 }
 
-/// A tunnel in the HTTP client's terms.
-struct Pipe(TokioIo<Tunnel>);
+/// Bytes both ways, whatever carries them.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A connection in the HTTP client's terms.
+pub(super) struct Pipe(TokioIo<Box<dyn Duplex>>);
+
+impl Pipe {
+    pub(super) fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self(TokioIo::new(Box::new(stream)))
+    }
+}
 
 impl Connection for Pipe {
     fn connected(&self) -> Connected {

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 pub(super) const MANAGED: &str = "com.gitlab.gitlab-runner.managed";
 /// The manager that made it.
 pub(super) const SYSTEM_ID: &str = "com.gitlab.gitlab-runner.runner.system_id";
+/// The short token of the runner whose job it was.
+pub(super) const RUNNER_ID: &str = "com.gitlab.gitlab-runner.runner.id";
 /// `build`, `predefined`, `cache`.
 pub(super) const TYPE: &str = "com.gitlab.gitlab-runner.type";
 /// Of a volume: whether a later job may find it again.

@@ -1,7 +1,7 @@
 //! What jobs of an earlier process left on an instance that was kept: removed before the instance is used again.
 //!
-//! Containers are found by the label of their manager, whatever state they are in; of volumes, those that ended with
-//! their job. Caches stay.
+//! Containers are found by their labels, whatever state they are in; of volumes, those that ended with their job. Caches
+//! stay.
 
 use bollard::Docker;
 use bollard::errors::Error;
@@ -14,17 +14,16 @@ use tracing::info;
 use super::{label, site};
 use crate::fleet::group::InstanceId;
 
-/// To be called while no job of this process runs there.
+/// To be called while none of those whose labels `ours` are runs a job there.
 pub(super) async fn remove(
     docker: &Docker,
     instance: &InstanceId,
-    system_id: &str,
+    ours: &[(&str, &str)],
 ) -> Result<(), String> {
-    let ours = [(label::MANAGED, "true"), (label::SYSTEM_ID, system_id)];
-    let containers = containers(docker, &ours)
+    let containers = containers(docker, ours)
         .await
         .map_err(|e| format!("containers of earlier jobs could not be removed: {e}"))?;
-    let volumes = volumes(docker, &ours)
+    let volumes = volumes(docker, ours)
         .await
         .map_err(|e| format!("volumes of earlier jobs could not be removed: {e}"))?;
     if containers + volumes > 0 {
@@ -120,7 +119,11 @@ mod tests {
         let version = bollard::API_DEFAULT_VERSION;
         let docker = Docker::connect_with_http(&format!("tcp://{address}"), 10, version)
             .expect("no request is made");
-        let removed = remove(&docker, &InstanceId("i-1".into()), "s_0123456789ab").await;
+        let ours = [
+            (label::MANAGED, "true"),
+            (label::SYSTEM_ID, "s_0123456789ab"),
+        ];
+        let removed = remove(&docker, &InstanceId("i-1".into()), &ours).await;
         serving.abort();
         assert_eq!(removed, Ok(()));
         let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,31 +9,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bollard::Docker;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::client;
-use crate::fleet::connector::{Link, Route, Target};
+use super::way::{Connected, Path};
 
 /// How long a job waits for a lost connection to come back.
 pub(super) const REDIAL_WINDOW: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(2);
-
-#[derive(Clone)]
-pub(super) struct Connected {
-    pub(super) link: Link,
-    pub(super) docker: Docker,
-}
-
-impl Connected {
-    pub(super) fn new(link: Link, target: &Target) -> Result<Self, bollard::errors::Error> {
-        let docker = client::over(&link, target)?;
-        Ok(Self { link, docker })
-    }
-}
 
 /// What a line tells of and obeys.
 #[derive(Clone)]
@@ -58,21 +43,21 @@ pub(super) struct Line {
 
 impl Line {
     /// Keeps `first` warm in a task of its own until the wires say otherwise.
-    pub(super) fn keep(first: Connected, route: Arc<Route>, target: Target, wires: Wires) -> Self {
+    pub(super) fn keep(first: Connected, path: Arc<Path>, wires: Wires) -> Self {
         let (publish, now) = watch::channel(State::Up(first.clone()));
         let gone = wires.gone.clone();
-        tokio::spawn(keep(first, route, target, wires, publish));
+        tokio::spawn(keep(first, path, wires, publish));
         Self { now, gone }
     }
 
     pub(super) fn is_up(&self) -> bool {
-        matches!(&*self.now.borrow(), State::Up(connected) if connected.link.is_up())
+        matches!(&*self.now.borrow(), State::Up(connected) if connected.is_up())
     }
 
     /// The connection, waiting through a redial. Fails when the instance is gone or the window has passed.
     pub(super) async fn connected(&self) -> Result<Connected, String> {
         let up = tokio::select! {
-            up = within_window(self.now.clone(), |connected| connected.link.is_up()) => up,
+            up = within_window(self.now.clone(), |connected| connected.is_up()) => up,
             why = self.gone() => Err(why),
         };
         // A line ends because the instance is gone, and both are seen at once: the cloud's word tells more.
@@ -112,17 +97,16 @@ async fn within_window<C: Clone>(
 
 async fn keep(
     first: Connected,
-    route: Arc<Route>,
-    target: Target,
+    path: Arc<Path>,
     mut wires: Wires,
     publish: watch::Sender<State<Connected>>,
 ) {
-    let instance = route.instance().clone();
+    let instance = path.instance().clone();
     let mut current = first;
     loop {
         let why = tokio::select! {
-            why = current.link.lost() => why,
-            () = wires.closing.cancelled() => return current.link.close().await,
+            why = current.lost() => why,
+            () = wires.closing.cancelled() => return current.close().await,
         };
         publish.send_replace(State::Down {
             since: Instant::now(),
@@ -131,11 +115,8 @@ async fn keep(
         warn!(%instance, reason = %why, "connection lost");
         let redial = async {
             loop {
-                match route.dial(REDIAL_WINDOW).await {
-                    Ok(link) => match Connected::new(link, &target) {
-                        Ok(connected) => return connected,
-                        Err(error) => warn!(%instance, %error, "client not made"),
-                    },
+                match path.dial(REDIAL_WINDOW).await {
+                    Ok(connected) => return connected,
                     Err(failure) => warn!(%instance, reason = %failure, "redial failed"),
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -146,9 +127,7 @@ async fn keep(
             () = wires.closing.cancelled() => return,
             _ = wires.gone.wait_for(Option::is_some) => return,
         };
-        if let Some(old) = current.link.session()
-            && !next.link.end_session(old).await
-        {
+        if !next.takes_over(&current).await {
             warn!(%instance, "the lost connection's remote session could not be ended");
         }
         current = next;

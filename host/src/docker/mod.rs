@@ -2,6 +2,7 @@
 
 pub mod client;
 mod container;
+pub mod daemon;
 pub mod executor;
 mod feed;
 mod glob;
@@ -19,3 +20,4 @@ mod site;
 pub mod stage;
 mod stream;
 mod volume;
+pub mod way;

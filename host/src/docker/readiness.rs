@@ -11,11 +11,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::line::{Connected, Line, Wires};
+use super::line::{Line, Wires};
 use super::machine::{Facts, Machine};
 use super::stage::Addresses;
+use super::way::{Connected, Path, Way};
 use super::{helper_image, label, leftovers};
-use crate::fleet::connector::{Connector, DialFailure, Route, Target};
+use crate::fleet::connector::DialFailure;
 use crate::fleet::group::{InstanceId, Reach};
 use crate::fleet::ready::{Authorise, NotReady, Occupation, Preparation};
 
@@ -23,28 +24,37 @@ const READY_COMMAND: Duration = Duration::from_secs(300);
 
 /// How instances of one group are made ready.
 pub struct Readiness {
-    pub connector: Arc<Connector>,
-    pub target: Target,
+    pub way: Way,
     /// `instance_ready_command`; must exit 0.
     pub ready_command: Option<String>,
     /// Where `helper-image-<arch>.tar.gz`, its `.id`, and `helper-<arch>` lie.
     pub data: PathBuf,
     /// Label of our own containers.
     pub system_id: String,
+    /// The runner's short token, where other runners of this manager use the same daemon: their jobs are not its to end.
+    pub shared_as: Option<String>,
 }
 
 impl Readiness {
-    async fn dial(&self, route: &Route) -> Result<Connected, NotReady> {
-        let link = route
-            .dial(self.connector.timeout())
-            .await
-            .map_err(unreached)?;
-        Connected::new(link, &self.target).map_err(|e| NotReady::Failed(e.to_string()))
+    async fn dial(&self, path: &Path) -> Result<Connected, NotReady> {
+        path.dial(self.way.patience()).await.map_err(unreached)
+    }
+
+    /// What marks containers and volumes as left by earlier jobs of whom this is made ready for.
+    fn ours(&self) -> Vec<(&str, &str)> {
+        let runner = self.shared_as.as_deref();
+        [
+            (label::MANAGED, "true"),
+            (label::SYSTEM_ID, &self.system_id),
+        ]
+        .into_iter()
+        .chain(runner.map(|runner| (label::RUNNER_ID, runner)))
+        .collect()
     }
 
     async fn facts(&self, instance: &InstanceId, control: &Connected) -> Result<Facts, NotReady> {
         if let Some(command) = &self.ready_command {
-            let finished = control.link.run(command, READY_COMMAND).await;
+            let finished = control.run(command, READY_COMMAND).await;
             let finished =
                 finished.map_err(|e| NotReady::Failed(format!("instance_ready_command: {e}")))?;
             if finished.status != Some(0) {
@@ -66,7 +76,7 @@ impl Readiness {
                 "docker on the instance runs {os:?} containers, only linux is supported"
             )));
         }
-        leftovers::remove(&control.docker, instance, &self.system_id)
+        leftovers::remove(&control.docker, instance, &self.ours())
             .await
             .map_err(NotReady::Failed)?;
         let arch = helper_image::arch_name(&version.arch.unwrap_or_default()).to_owned();
@@ -99,10 +109,10 @@ impl Preparation for Readiness {
         authorise: Arc<dyn Authorise>,
         slots: u32,
     ) -> Result<Arc<Machine>, NotReady> {
-        let route = Arc::new(self.connector.route(instance.clone(), authorise));
+        let path = Arc::new(self.way.path(instance.clone(), authorise));
         // The control connection proves address and login; the slots then dial beside the slow rest.
-        let control = self.dial(&route).await?;
-        let known = route.addresses().await.map_err(unreached)?;
+        let control = self.dial(&path).await?;
+        let known = path.addresses().await.map_err(unreached)?;
         let host = |reach| {
             let address = known.iter().find(|address| address.reach == reach);
             address.map(|address| address.host.clone())
@@ -113,7 +123,7 @@ impl Preparation for Readiness {
         };
         let (facts, dialled) = tokio::try_join!(
             self.facts(&instance, &control),
-            try_join_all((0..slots).map(|_| self.dial(&route)))
+            try_join_all((0..slots).map(|_| self.dial(&path)))
         )?;
         for slot in &dialled {
             // The first request of a connection is slow, and no job shall pay for it.
@@ -130,14 +140,7 @@ impl Preparation for Readiness {
             gone: gone_seen,
             closing: closing.clone(),
         };
-        let keep = |connected| {
-            Line::keep(
-                connected,
-                Arc::clone(&route),
-                self.target.clone(),
-                wires.clone(),
-            )
-        };
+        let keep = |connected| Line::keep(connected, Arc::clone(&path), wires.clone());
         let control = keep(control);
         let slots = dialled.into_iter().map(keep).collect();
         debug!(%instance, arch = %facts.arch, "instance prepared");
@@ -158,13 +161,13 @@ impl Preparation for Readiness {
         instance: InstanceId,
         authorise: Arc<dyn Authorise>,
     ) -> Result<Occupation, NotReady> {
-        let route = self.connector.route(instance, authorise);
-        let control = self.dial(&route).await?;
+        let path = self.way.path(instance, authorise);
+        let control = self.dial(&path).await?;
         let options = ListContainersOptionsBuilder::default()
             .filters(&label::filter(&[(label::MANAGED, "true")]))
             .build();
         let listed = control.docker.list_containers(Some(options)).await;
-        control.link.close().await;
+        control.close().await;
         let foreign: Vec<String> = listed
             .map_err(|e| NotReady::Failed(format!("docker does not answer: {e}")))?
             .into_iter()

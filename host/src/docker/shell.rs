@@ -23,10 +23,11 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::line::{Connected, REDIAL_WINDOW};
+use super::line::REDIAL_WINDOW;
 use super::site::{self, Site, failed, unmet};
 use super::stage::{Output, StageFailure, StageScript, Stream};
 use super::stream::{Sieve, Skip, Tally};
+use super::way::Connected;
 
 /// How long a container's streams may go on after its end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -138,7 +139,7 @@ impl Shell {
         if !self.started
             && let Err(failure) = self.start(site).await
         {
-            return if at.link.is_up() {
+            return if at.is_up() {
                 Err(failure)
             } else {
                 Ok(End::NothingRan)
@@ -285,10 +286,10 @@ impl Look<'_> {
             return Err(StageFailure::Stopped);
         }
         // A loss is known a moment after the streams it cut.
-        let lost = tokio::time::timeout(LOSS_SHOWS, at.link.lost());
+        let lost = tokio::time::timeout(LOSS_SHOWS, at.lost());
         match exit {
             // The wait's answer came over this connection; the stream may have been cut short all the same.
-            Some(code) if at.link.is_up() && streamed => Ok(Looked::Exited(code)),
+            Some(code) if at.is_up() && streamed => Ok(Looked::Exited(code)),
             _ => {
                 let lost = lost.await.is_ok();
                 Ok(Looked::Broke {
@@ -336,7 +337,7 @@ impl Look<'_> {
         };
         let read = tokio::time::timeout(REDIAL_WINDOW, reading);
         let read = self.site.unless_gone(read).await?.unwrap_or(false);
-        Ok(read && at.link.is_up())
+        Ok(read && at.is_up())
     }
 
     /// TERM to the processes in the container, at most for the grace.

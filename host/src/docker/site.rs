@@ -15,10 +15,11 @@ use rand::Rng as _;
 use tokio::time::Instant;
 
 use super::container::{self, Role};
-use super::line::{Connected, Line, REDIAL_WINDOW};
+use super::line::{Line, REDIAL_WINDOW};
 use super::machine::Machine;
 use super::stage::{Plan, StageFailure};
 use super::volume::Volumes;
+use super::way::Connected;
 use crate::config::usable;
 use crate::coordinator::outcome::FailureReason;
 

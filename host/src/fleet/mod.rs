@@ -4,5 +4,6 @@ pub mod backoff;
 pub mod connector;
 pub mod group;
 pub mod instance;
+pub mod own;
 pub mod provisioner;
 pub mod ready;

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::config::usable::Autoscaler;
+use crate::config::usable::{self, Autoscaler};
 use crate::coordinator::outcome::{FailureReason, Outcome, Signal};
 use crate::docker::stage::{Addresses, Executor, Plan};
 
@@ -102,7 +102,8 @@ where
     for warning in &prepared.warnings {
         shown.warning(warning);
     }
-    shown.section(PREPARE, "Preparing the \"docker-autoscaler\" executor");
+    let name = work.runner.executor.name();
+    shown.section(PREPARE, &format!("Preparing the {name:?} executor"));
     let acquired = wait_for(acquire(prepared.plan.clone()), shown, &watcher).await;
     let executor = match acquired {
         Ok(executor) => executor,
@@ -116,8 +117,10 @@ where
         instance = executor.instance(),
         "slot acquired"
     );
-    shown.plain(&dialing(&work.runner.autoscaler, &executor));
-    shown.plain(&format!("Instance {} connected", executor.instance()));
+    if work.runner.executor == usable::Executor::DockerAutoscaler {
+        shown.plain(&dialing(&work.runner.autoscaler, &executor));
+        shown.plain(&format!("Instance {} connected", executor.instance()));
+    }
     // More than the log takes is not worth holding.
     let limit = work.runner.output_limit;
     let held = Gate::closed(log, work.payload.features.trace_sections, limit);

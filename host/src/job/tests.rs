@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{ManagerIdentity, Work};
 use crate::config::usable::{
-    Autoscaler, Connector, Docker, PullPolicy, Runner, Shell, StateStorage, Throttle,
+    Autoscaler, Connector, Docker, Executor, PullPolicy, Runner, Shell, StateStorage, Throttle,
 };
 
 /// A job with these parts over the usual ones.
@@ -72,6 +72,7 @@ pub(super) fn runner() -> Runner {
         shell: Shell::Sh,
         feature_flags: BTreeMap::new(),
         custom_build_dir_enabled: true,
+        executor: Executor::DockerAutoscaler,
         docker: docker(),
         autoscaler: autoscaler(),
     }
@@ -80,6 +81,8 @@ pub(super) fn runner() -> Runner {
 fn docker() -> Docker {
     Docker {
         host: None,
+        tls_verify: false,
+        tls_cert_path: None,
         image: Some("busybox:latest".into()),
         helper_image: None,
         hostname: None,

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use super::Places;
 use crate::app::places;
 use crate::cli::plugin::{OfRunner, Subject, path};
+use crate::config::usable::Executor;
 use crate::config::{self, usable};
 use crate::fleet::connector::Identity;
 use crate::fleet::group::ProviderSettings;
@@ -168,9 +169,12 @@ fn runner<'a>(
     named: Option<&str>,
 ) -> anyhow::Result<&'a usable::Runner> {
     let file = config.path.display();
-    let runners = &config.runners;
+    let runners = config.runners.iter();
+    let runners: Vec<_> = runners
+        .filter(|r| r.executor == Executor::DockerAutoscaler)
+        .collect();
     if let Some(named) = named {
-        let found = runners.iter().find(|runner| runner.name == named);
+        let found = runners.into_iter().find(|runner| runner.name == named);
         return found.with_context(|| {
             format!(
                 "no runner that can work is called \"{named}\" in {file}; next: `fleetling list` shows the names"
@@ -179,7 +183,7 @@ fn runner<'a>(
     }
     let names_it =
         |runner: &&usable::Runner| Reference::parse(&runner.autoscaler.plugin).name == plugin;
-    let theirs: Vec<_> = runners.iter().filter(names_it).collect();
+    let theirs: Vec<_> = runners.iter().copied().filter(names_it).collect();
     match (&theirs[..], &runners[..]) {
         ([one], _) => Ok(one),
         ([], [one]) => Ok(one),

@@ -13,6 +13,7 @@ use super::chosen::ForRunner;
 use super::{Places, clean, say};
 use crate::app::places;
 use crate::docker::readiness::Readiness;
+use crate::docker::way::Way;
 use crate::fleet::connector::{Connector, Target};
 use crate::fleet::group::{
     CallFailure, Connection, IncreaseRequest, InstanceGroup, InstanceRef, InstanceState, Listed,
@@ -136,12 +137,15 @@ fn readiness(of: &ForRunner) -> anyhow::Result<Readiness> {
     let (runner, autoscaler) = (&of.runner, &of.runner.autoscaler);
     let connector = autoscaler.connector.clone();
     Ok(Readiness {
-        connector: Connector::new(connector, of.identity.clone(), of.store.clone()),
-        target: Target::from_docker_host(runner.docker.host.as_deref())
-            .map_err(anyhow::Error::msg)?,
+        way: Way::Ssh {
+            connector: Connector::new(connector, of.identity.clone(), of.store.clone()),
+            target: Target::from_docker_host(runner.docker.host.as_deref())
+                .map_err(anyhow::Error::msg)?,
+        },
         ready_command: autoscaler.instance_ready_command.clone(),
         data: places::data_dir()?,
         system_id: "fleetling-plugin-check".to_owned(),
+        shared_as: None,
     })
 }
 

@@ -69,6 +69,50 @@ fn read(table: &mut Table<'_>) -> Option<Autoscaler> {
     })
 }
 
+/// How the manager's own daemon is kept: one that is always there and takes `jobs` at once. One that does not answer is
+/// given up and asked for again, as an instance is.
+pub(super) fn of_own_daemon(jobs: u32) -> Autoscaler {
+    Autoscaler {
+        plugin: String::new(),
+        plugin_config: serde_json::Value::Null,
+        capacity_per_instance: jobs,
+        max_use_count: 0,
+        max_instances: Some(1),
+        instance_ready_command: None,
+        instance_acquire_timeout: 15 * MINUTE,
+        update_interval: MINUTE,
+        update_interval_when_expecting: Duration::from_secs(2),
+        deletion_retry_interval: MINUTE,
+        shutdown_deletion_interval: Duration::from_secs(10),
+        shutdown_deletion_retries: 1,
+        failure_threshold: 3,
+        scale_throttle: Throttle {
+            limit: None,
+            burst: 1,
+        },
+        reservation_throttling: true,
+        delete_instances_on_shutdown: false,
+        log_internal_ip: false,
+        log_external_ip: false,
+        buckets: Buckets::default(),
+        connector: connector(None),
+        policies: vec![Policy {
+            periods: vec!["* * * * *".to_owned()],
+            timezone: None,
+            idle_count: 1,
+            idle_time: Duration::ZERO,
+            scale_factor: 0.0,
+            scale_factor_limit: 0,
+            preemptive_mode: true,
+        }],
+        // There is nothing to adopt.
+        state_storage: StateStorage {
+            enabled: Some(false),
+            ..StateStorage::default()
+        },
+    }
+}
+
 /// Each by its own key, else by `instance_operation_time_buckets`; a life is no operation and has no such fallback.
 fn buckets(table: &mut Table<'_>) -> Buckets {
     let any = bounds(table, "instance_operation_time_buckets");

@@ -18,6 +18,8 @@ pub(super) fn docker(mut table: Table<'_>) -> Docker {
     };
     let docker = Docker {
         host: table.text("host"),
+        tls_verify: table.is_true("tls_verify"),
+        tls_cert_path: table.text("tls_cert_path"),
         image: table.text("image"),
         helper_image: table.text("helper_image"),
         hostname: table.text("hostname"),
@@ -135,8 +137,6 @@ fn not_yet(table: &mut Table<'_>) {
         );
     }
     table.without_effect(&[
-        "tls_cert_path",
-        "tls_verify",
         "cgroup_parent",
         "cpuset_mems",
         "userns_mode",

@@ -8,22 +8,22 @@ use super::{autoscaler, docker};
 use crate::config::raw::Table;
 use crate::config::scalars::{self, GoDuration};
 use crate::config::server_url::ServerUrl;
-use crate::config::usable::{Runner, Shell};
+use crate::config::usable::{Executor, Runner, Shell};
 
 const OUTPUT_LIMIT_KIB: usize = 4096;
 const UNHEALTHY_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// `None` if the entry cannot be used at all; the sink may know further reasons why it must not be.
+/// `None` if the entry cannot be used at all; the sink may know further reasons why it must not be. `concurrent` is how
+/// many jobs the whole manager runs.
 pub(super) fn runner(
     mut entry: Table<'_>,
     index: usize,
+    concurrent: u32,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Option<Runner> {
-    if !is_ours(&mut entry) {
-        // What other executors need is none of our business: one problem, not one for each of their keys.
-        return None;
-    }
-    let runner = ours(&mut entry, index, env);
+    // What other executors need is none of our business: one problem, not one for each of their keys.
+    let executor = executor(&mut entry)?;
+    let runner = ours(&mut entry, index, executor, concurrent, env);
     not_yet(&mut entry);
     entry.finish();
     runner
@@ -33,6 +33,8 @@ pub(super) fn runner(
 fn ours(
     entry: &mut Table<'_>,
     index: usize,
+    executor: Executor,
+    concurrent: u32,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Option<Runner> {
     let name = entry.string("name").unwrap_or_default();
@@ -43,9 +45,14 @@ fn ours(
         Some(table) => Some(docker::docker(table)),
         None => missing_table(entry, "docker"),
     };
-    let autoscaler = match entry.table("autoscaler") {
-        Some(table) => autoscaler::autoscaler(table),
-        None => missing_table(entry, "autoscaler"),
+    let limit = entry.count("limit");
+    let autoscaler = match (executor, entry.table("autoscaler")) {
+        (Executor::DockerAutoscaler, Some(table)) => autoscaler::autoscaler(table),
+        (Executor::DockerAutoscaler, None) => missing_table(entry, "autoscaler"),
+        (Executor::Docker, _) => {
+            let jobs = if limit == 0 { concurrent } else { limit };
+            Some(autoscaler::of_own_daemon(jobs))
+        }
     };
     let custom_build_dir_enabled = match entry.table("custom_build_dir") {
         Some(mut table) => {
@@ -62,7 +69,7 @@ fn ours(
             .integer("id")
             .and_then(|id| u64::try_from(id).ok())
             .filter(|id| *id > 0),
-        limit: entry.count("limit"),
+        limit,
         request_concurrency: entry.count("request_concurrency").max(1),
         output_limit: match entry.count("output_limit") as usize {
             0 => OUTPUT_LIMIT_KIB * 1024,
@@ -97,29 +104,32 @@ fn ours(
         custom_build_dir_enabled,
         url: url?,
         token: token?,
+        executor,
         docker: docker?,
         autoscaler: autoscaler?,
     })
 }
 
-fn is_ours(entry: &mut Table<'_>) -> bool {
+fn executor(entry: &mut Table<'_>) -> Option<Executor> {
     if !entry.has("executor") {
         entry.refuse(
             "executor",
             r#"missing; write executor = "docker-autoscaler""#,
         );
-        return false;
+        return None;
     }
-    let executor = entry.string("executor");
-    match executor.as_deref() {
-        Some("docker-autoscaler") => return true,
-        Some(other) => entry.refuse(
+    let written = entry.string("executor")?;
+    let known = [Executor::DockerAutoscaler, Executor::Docker];
+    let executor = known.into_iter().find(|known| known.name() == written);
+    if executor.is_none() {
+        entry.refuse(
             "executor",
-            format!(r#"{other:?} is not run here; write "docker-autoscaler", or leave this entry to GitLab Runner"#),
-        ),
-        None => {}
+            format!(
+                r#"{written:?} is not run here; write "docker-autoscaler" or "docker", or leave this entry to GitLab Runner"#
+            ),
+        );
     }
-    false
+    executor
 }
 
 fn missing_table<T>(entry: &Table<'_>, key: &str) -> Option<T> {

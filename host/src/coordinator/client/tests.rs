@@ -107,6 +107,7 @@ fn client(url: &str) -> Client {
         url: url.parse().unwrap(),
         token: "glrt-runner-secret".to_owned().into(),
         system_id: SystemId::parse("s_0123456789ab").unwrap(),
+        executor: "docker-autoscaler",
         shell: "sh".into(),
     })
     .unwrap()
@@ -449,6 +450,7 @@ fn a_client_shows_no_secret_and_wants_http() {
         url: "ftp://gitlab.example".parse().unwrap(),
         token: "t".to_owned().into(),
         system_id: SystemId::parse("s_0123456789ab").unwrap(),
+        executor: "docker-autoscaler",
         shell: "sh".into(),
     });
     assert!(

@@ -2,6 +2,7 @@
 //!
 //! Invariant: whoever opens a tunnel reads it without pause. One unread stream stalls the whole connection.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -60,16 +61,16 @@ impl Target {
             Self::Unix { path } if path == "/var/run/docker.sock" => {
                 "docker system dial-stdio".into()
             }
-            Self::Unix { path } => format!(
-                "docker -H {} system dial-stdio",
-                quoted(&format!("unix://{path}"))
-            ),
-            Self::Tcp { host, port } => {
-                format!(
-                    "docker -H {} system dial-stdio",
-                    quoted(&format!("tcp://{host}:{port}"))
-                )
-            }
+            _ => format!("docker -H {} system dial-stdio", quoted(&self.to_string())),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix { path } => write!(f, "unix://{path}"),
+            Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
         }
     }
 }

@@ -289,7 +289,7 @@ fn url_token_and_executor_are_judged() {
     );
     assert_eq!(
         changed("docker-autoscaler", "shell"),
-        r#"config.toml:5:1: [[runners]] "x": executor: "shell" is not run here; write "docker-autoscaler", or leave this entry to GitLab Runner"#
+        r#"config.toml:5:1: [[runners]] "x": executor: "shell" is not run here; write "docker-autoscaler" or "docker", or leave this entry to GitLab Runner"#
     );
     assert_eq!(
         changed("\"docker-autoscaler\"", "1"),
