@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -57,6 +57,24 @@ pub struct Access {
     pub region: String,
     pub access_key: String,
     pub secret_key: String,
+    /// A role that may do what the manager's user may.
+    pub role: String,
+    /// A user that may take that role, and do nothing else.
+    pub base_key: String,
+    pub base_secret_key: String,
+    /// Proves to STS who its bearer is, so that the bearer is given the role.
+    pub identity_token: String,
+}
+
+/// Keys of a role, as the services that hand them out write them.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RoleKeys {
+    pub access_key_id: String,
+    secret_access_key: String,
+    #[serde(alias = "SessionToken")]
+    token: String,
+    expiration: String,
 }
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<Value>>>>>;
@@ -77,6 +95,7 @@ enum Line {
         action: String,
         parameters: Value,
         status: u16,
+        access_key: String,
     },
     Answer {
         id: u64,
@@ -148,6 +167,12 @@ impl Cloud {
         let (cloud, mut happenings) = started;
         tokio::spawn(async move { while happenings.recv().await.is_some() {} });
         Ok(cloud)
+    }
+
+    /// Keys of the role in a session of this name.
+    pub async fn take_role(&self, session: &str) -> Result<RoleKeys> {
+        let taken = self.ask(json!({"take_role": session})).await?;
+        Ok(serde_json::from_value(taken)?)
     }
 
     /// From now on the manager's user may do these actions, on every resource.
@@ -233,11 +258,13 @@ async fn read(
                 action,
                 parameters,
                 status,
+                access_key,
             } => {
                 journal.record(Fact::CloudAsked {
                     action,
                     parameters,
                     status,
+                    key: access_key,
                 });
                 continue;
             }

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
+use crate::aws_machine::AwsMachine;
 use crate::cloud::{Cloud, Happening};
 use crate::installation::Installation;
 use crate::journal::Journal;
@@ -27,6 +28,7 @@ const ANSWERED: Duration = Duration::from_secs(60);
 
 pub struct CloudAlone {
     pub cloud: Arc<Cloud>,
+    pub journal: Journal,
     dir: TempDir,
 }
 
@@ -34,7 +36,7 @@ impl CloudAlone {
     pub async fn start() -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let journal = Journal::default();
-        let started = Cloud::start(Ipv4Addr::LOCALHOST, RANGE, dir.path(), journal);
+        let started = Cloud::start(Ipv4Addr::LOCALHOST, RANGE, dir.path(), journal.clone());
         let (cloud, mut happenings) = started.await?;
         let cloud = Arc::new(cloud);
         let booting = Arc::downgrade(&cloud);
@@ -53,7 +55,11 @@ impl CloudAlone {
                 });
             }
         });
-        Ok(Self { cloud, dir })
+        Ok(Self {
+            cloud,
+            journal,
+            dir,
+        })
     }
 
     /// Where the configuration lies.
@@ -79,6 +85,21 @@ impl CloudAlone {
         let mut command = Command::new(&installation.binary);
         command.args(arguments).stdin(Stdio::null());
         self.at_home(&mut command);
+        command.output().await.context("fleetling cannot be run")
+    }
+
+    /// The same on a machine of AWS's, with these variables.
+    pub async fn fleetling_on(
+        &self,
+        machine: &AwsMachine,
+        variables: &[(&str, String)],
+        arguments: &[&str],
+    ) -> Result<Output> {
+        let installation = Installation::built()?;
+        let mut command = machine.command(&installation.binary);
+        command.args(arguments).stdin(Stdio::null());
+        self.at_home(&mut command);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.output().await.context("fleetling cannot be run")
     }
 

@@ -33,6 +33,8 @@ pub enum Fact {
         action: String,
         parameters: serde_json::Value,
         status: u16,
+        /// ID of the key that signed it; empty where none did.
+        key: String,
     },
     InstanceLaunched(String),
     InstanceBooted(String),

@@ -113,6 +113,7 @@ impl Lab {
                     action: asked,
                     parameters,
                     status,
+                    ..
                 } if asked == action => Some((parameters, status)),
                 _ => None,
             })

@@ -10,6 +10,7 @@
 //!
 //! Each lab has a network, a label and a folder of its own, and a reaper process that removes them however the lab ends.
 
+pub mod aws_machine;
 pub mod cloud;
 pub mod cloud_alone;
 pub mod coordinator;
@@ -24,6 +25,7 @@ pub mod manager;
 pub mod registry;
 mod run;
 
+pub use aws_machine::AwsMachine;
 pub use cloud_alone::CloudAlone;
 pub use coordinator::job::Job;
 pub use coordinator::{Coordinator, JobId};

@@ -27,10 +27,11 @@ from moto import settings
 from moto.autoscaling.models import autoscaling_backends
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.authorization import ActionAuthenticatorMixin
-from moto.core.exceptions import JsonRESTError
+from moto.core.exceptions import JsonRESTError, ServiceException
 from moto.ec2 import ec2_backends
 from moto.ec2instanceconnect.responses import Ec2InstanceConnectResponse
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.sts.responses import TokenResponse
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 REGION = "eu-west-1"
@@ -83,6 +84,21 @@ def send_ssh_public_key(self):
 Ec2InstanceConnectResponse.send_ssh_public_key = send_ssh_public_key
 
 
+# What a workload's own identity is proved by; moto itself believes every token.
+IDENTITY_TOKEN = "the-managers-identity"
+
+
+def authenticate(self, resource="*"):
+    """AssumeRoleWithWebIdentity is not signed: its token is the proof. Errors: API reference of that action."""
+    if "AssumeRoleWithWebIdentity" not in self.querystring.get("Action", []):
+        return ActionAuthenticatorMixin._authenticate_and_authorize_normal_action(self, resource)
+    if self.querystring["WebIdentityToken"] != [IDENTITY_TOKEN]:
+        raise ServiceException("InvalidIdentityToken", "No OpenIDConnect provider found in your account for this token")
+
+
+TokenResponse._authenticate_and_authorize_normal_action = authenticate
+
+
 def recorded(app):
     """Wraps the service: one `request` line a call, with its action, parameters and status; never the signature."""
 
@@ -124,10 +140,13 @@ administrator = {}
 ready = threading.Event()
 
 
-def allow(iam, name, actions):
+def policy(actions):
     # moto denies statements scoped to an ARN for these actions.
-    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
-    iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=json.dumps(document))
+    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]})
+
+
+def allow(iam, name, actions):
+    iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=policy(actions))
 
 
 def user(iam, name, actions):
@@ -167,6 +186,11 @@ def main():
     scaling.suspend_processes(AutoScalingGroupName=group, ScalingProcesses=["AZRebalance"])
     runner = user(iam, "runner", RUNNER_ACTIONS)
     administrator.update(user(iam, "administrator", ["*"]))
+    base = user(iam, "base", ["sts:AssumeRole"])
+    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": [
+        f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:user/{name}" for name in ("base", "administrator")]}}]}
+    role = iam.create_role(RoleName="builders", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    iam.put_role_policy(RoleName="builders", PolicyName="builders", PolicyDocument=policy(RUNNER_ACTIONS))
 
     # From here on every request must be signed by a known key and be allowed by its policy.
     settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
@@ -174,8 +198,10 @@ def main():
     ready.set()
     keys = {"aws_access_key_id": administrator["AccessKeyId"], "aws_secret_access_key": administrator["SecretAccessKey"]}
     ec2, scaling, iam = client("ec2", **keys), client("autoscaling", **keys), client("iam", **keys)
+    sts = client("sts", **keys)
     tell("ready", endpoint=endpoint, region=REGION, access_key=runner["AccessKeyId"],
-         secret_key=runner["SecretAccessKey"])
+         secret_key=runner["SecretAccessKey"], role=role, base_key=base["AccessKeyId"],
+         base_secret_key=base["SecretAccessKey"], identity_token=IDENTITY_TOKEN)
 
     for line in sys.stdin:
         asked = json.loads(line)
@@ -185,6 +211,9 @@ def main():
                 instance = seen[asked["booted"]]
                 if instance.id not in ended:
                     instance._state.name, instance._state.code = "running", 16
+            elif "take_role" in asked:
+                answer = sts.assume_role(RoleArn=role, RoleSessionName=asked["take_role"])["Credentials"]
+                answer["Expiration"] = answer["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ")
             elif "allow" in asked:
                 allow(iam, "runner", asked["allow"])
             elif "pretend" in asked:

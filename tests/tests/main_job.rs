@@ -130,6 +130,7 @@ fn each_was_removed_through_the_api_after_its_job(
             action,
             parameters,
             status: 200,
+            ..
         } = entry.fact
         else {
             continue;

@@ -4,78 +4,18 @@
 //! moto knows no resources and conditions; those are checked in the document itself, beside the plugin.
 
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use fleeting_plugin_aws::Aws;
 use fleetling_lab::cloud::{Cloud, GROUP};
-use fleetling_plugin_sdk::http::{self, Error, Limits};
-use fleetling_plugin_sdk::script::Script;
+use fleetling_plugin_sdk::testing::Native;
 use fleetling_plugin_sdk::{
-    Host, IncreaseRequest, InstanceRef, KvProblem, Level, Notice, Problem, Provider, Removal,
-    SecretProblem, Settings,
+    IncreaseRequest, InstanceRef, Notice, Problem, Provider, Removal, Settings,
 };
 use serde_json::json;
 use tokio::runtime::Handle;
 
 const POLICY: &str = include_str!("../../plugins/aws/iam-policy.json");
-
-/// Real requests; everything else is scripted.
-struct Wired {
-    around: Script,
-    client: reqwest::Client,
-    runtime: Handle,
-}
-
-impl Host for Wired {
-    fn send(&self, request: &http::Request, _: &Limits) -> http::Result {
-        let sent = self
-            .client
-            .request(request.method().clone(), request.uri().to_string())
-            .headers(request.headers().clone())
-            .body(request.body().clone());
-        self.runtime.block_on(async {
-            let cut = |problem: reqwest::Error| Error::Other(problem.to_string());
-            let response = sent.send().await.map_err(cut)?;
-            let mut answer = http::Response::new(Vec::new());
-            *answer.status_mut() = response.status();
-            *answer.headers_mut() = response.headers().clone();
-            *answer.body_mut() = response.bytes().await.map_err(cut)?.to_vec();
-            Ok(answer)
-        })
-    }
-
-    fn secret(&self, name: &str) -> Result<Vec<u8>, SecretProblem> {
-        self.around.secret(name)
-    }
-
-    fn stored(&self, key: &str) -> Result<Option<Vec<u8>>, KvProblem> {
-        self.around.stored(key)
-    }
-
-    fn swap(
-        &self,
-        key: &str,
-        expected: Option<&[u8]>,
-        new: Option<&[u8]>,
-    ) -> Result<bool, KvProblem> {
-        self.around.swap(key, expected, new)
-    }
-
-    fn variable(&self, name: &str) -> Option<String> {
-        Host::variable(&self.around, name)
-    }
-
-    fn now(&self) -> SystemTime {
-        SystemTime::now()
-    }
-
-    fn sleep(&self, time: Duration) {
-        std::thread::sleep(time);
-    }
-
-    fn log(&self, _: Level, _: &str, _: &[(&str, String)]) {}
-}
 
 /// The plugin as the manager's user, and what it told.
 struct Told<'a> {
@@ -183,7 +123,8 @@ fn actions() -> Result<Vec<String>> {
 fn said(cloud: &Cloud, runtime: &Handle, allowed: &[String], token: &str) -> Result<Vec<String>> {
     runtime.block_on(cloud.allow(allowed))?;
     let access = &cloud.access;
-    let around = Script::default();
+    let host = Rc::new(Native::default());
+    let around = host.around();
     around.set_secret(
         "aws_config",
         &format!(
@@ -198,11 +139,6 @@ fn said(cloud: &Cloud, runtime: &Handle, allowed: &[String], token: &str) -> Res
             access.access_key, access.secret_key
         ),
     );
-    let host = Rc::new(Wired {
-        around,
-        client: reqwest::Client::builder().no_proxy().build()?,
-        runtime: runtime.clone(),
-    });
     let config = json!({"name": GROUP}).to_string();
     let aws = Aws::init(host, &config, Settings::for_tests())
         .map_err(|problem| anyhow!(problem.message))?;

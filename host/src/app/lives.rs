@@ -30,12 +30,32 @@ struct Request {
     asked: Option<Asked>,
 }
 
-/// The moments of one instance's life that are timed.
+/// The moments of one instance's life that are timed, and what was told of its end.
 struct Life {
     requested: Option<Instant>,
     listed: Instant,
     running: Option<Instant>,
-    removing: Option<Instant>,
+    removing: Option<(Instant, String)>,
+    /// Nothing was made, so nothing ends: what the cloud could not launch stands in its list for a while.
+    never_ran: bool,
+    /// Its deletion stands in the audit log.
+    deleted: bool,
+}
+
+impl Life {
+    /// Tells once that it is deleted, and only of what was there: when the cloud agrees, for a manager that stops does
+    /// not see it go.
+    fn deleted(&mut self, to: &Teller, instance: &InstanceId) {
+        if self.never_ran || std::mem::replace(&mut self.deleted, true) {
+            return;
+        }
+        let decided = self.removing.as_ref().map(|(_, reason)| reason.clone());
+        if decided.is_some() {
+            to.metrics().instances_operated(to.labels(), "delete", 1);
+        }
+        let reason = decided.unwrap_or_else(|| "it went without the manager's doing".to_owned());
+        to.deleted(instance, reason);
+    }
 }
 
 impl Lives {
@@ -70,28 +90,40 @@ impl Lives {
                 instance,
                 cause,
                 adopted,
+                never_ran,
             } => {
                 let ours = cause == Cause::Requested && adopted.is_none();
                 let request = ours.then(|| self.requested.pop_front()).flatten();
                 let requested = request.as_ref().map(|request| request.at);
-                if ours {
+                if let Some(problem) = &never_ran {
+                    metrics.instances_operated(of, "create_failure", 1);
+                    to.failed(&instance, problem.clone());
+                } else if ours {
                     let asked = request.as_ref().and_then(|request| request.asked.as_ref());
                     let reason =
                         asked.map_or_else(|| cause.to_string(), |asked| asked.text.clone());
                     to.created(&instance, reason);
                 }
-                took(InstanceTime::Creation, requested);
+                if never_ran.is_none() {
+                    took(InstanceTime::Creation, requested);
+                }
                 let life = Life {
                     requested,
                     listed: now,
                     running: None,
                     removing: None,
+                    never_ran: never_ran.is_some(),
+                    deleted: false,
                 };
                 self.instances.insert(instance.clone(), life);
                 to.listed(InstanceStatus {
                     id: instance.to_string(),
                     runner: to.runner().to_owned(),
-                    state: "starting",
+                    state: if never_ran.is_some() {
+                        "failed"
+                    } else {
+                        "starting"
+                    },
                     listed_at: at,
                     uses: adopted.unwrap_or(0),
                     jobs: Vec::new(),
@@ -136,12 +168,12 @@ impl Lives {
             }
             FleetEvent::Released { .. } => metrics.slot_operated(of, "release"),
             FleetEvent::Removing { instance, reason } => {
-                metrics.instances_operated(of, "delete", 1);
-                metrics.scaled(of, "down");
                 if let Some(life) = self.instances.get_mut(&instance) {
-                    life.removing = Some(now);
+                    life.removing = Some((now, reason.clone()));
+                    if !life.never_ran {
+                        metrics.scaled(of, "down");
+                    }
                 }
-                to.deleted(&instance, reason.clone());
                 to.show(&instance, |row| {
                     row.state = "removing";
                     row.removed_because = Some(reason.clone());
@@ -149,13 +181,21 @@ impl Lives {
                 let instance = instance.to_string();
                 to.record(at, Event::InstanceRemoving { instance, reason });
             }
+            FleetEvent::RemovalAccepted { instance } => {
+                if let Some(life) = self.instances.get_mut(&instance) {
+                    life.deleted(to, &instance);
+                }
+            }
             FleetEvent::Gone { instance } => {
-                if let Some(life) = self.instances.remove(&instance) {
-                    if life.removing.is_none() {
-                        to.deleted(&instance, "it went without the manager's doing".to_owned());
+                if let Some(mut life) = self.instances.remove(&instance) {
+                    life.deleted(to, &instance);
+                    if !life.never_ran {
+                        took(
+                            InstanceTime::Deletion,
+                            life.removing.map(|(since, _)| since),
+                        );
+                        took(InstanceTime::Life, Some(life.listed));
                     }
-                    took(InstanceTime::Deletion, life.removing);
-                    took(InstanceTime::Life, Some(life.listed));
                 }
                 to.gone(&instance);
                 let instance = instance.to_string();
@@ -218,3 +258,6 @@ fn failure(why: &NoCapacity) -> &'static str {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

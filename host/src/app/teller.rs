@@ -77,6 +77,18 @@ impl Teller {
     }
 
     /// For the audit log.
+    pub(super) fn failed(&self, instance: &InstanceId, reason: String) {
+        self.monitor.audit.record(audit::Event::InstanceFailed {
+            plugin: self.provider.plugin().to_owned(),
+            group: self.group.clone().unwrap_or_default(),
+            runner: self.runner.clone(),
+            digest: self.provider.digest().hex(),
+            instance: instance.to_string(),
+            reason,
+        });
+    }
+
+    /// For the audit log.
     pub(super) fn deleted(&self, instance: &InstanceId, reason: String) {
         let Some(provider) = &self.provider else {
             return;

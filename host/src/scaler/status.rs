@@ -81,6 +81,8 @@ pub enum FleetEvent {
         cause: Cause,
         /// Uses that the record of an earlier process has of it; absent for one that no record names.
         adopted: Option<u32>,
+        /// The cloud lists it as failed from the first: nothing was made, and this is why.
+        never_ran: Option<String>,
     },
     /// A snapshot did not list it, which may be a mistake of the cloud.
     Missed {
@@ -110,6 +112,10 @@ pub enum FleetEvent {
     Removing {
         instance: InstanceId,
         reason: String,
+    },
+    /// The cloud took the request to delete it.
+    RemovalAccepted {
+        instance: InstanceId,
     },
     Gone {
         instance: InstanceId,

@@ -71,6 +71,16 @@ pub enum Event {
         instance: String,
         reason: String,
     },
+    /// The cloud agreed to make it, and lists it as failed from the first.
+    InstanceFailed {
+        plugin: String,
+        group: String,
+        runner: String,
+        digest: String,
+        instance: String,
+        reason: String,
+    },
+    /// The cloud took the request to delete it, or it went by itself.
     InstanceDeleted {
         plugin: String,
         group: String,

@@ -102,7 +102,10 @@ fn machine_region(
     vault: &Vault,
 ) -> Result<String, Problem> {
     let told = match machine(host) {
-        Some(service) => vault.machine_region(host, &service),
+        Some(service) => match vault.machine_region(host, &service) {
+            Err(problem) if service.passes(&problem, false) => return Err(problem),
+            told => told,
+        },
         None => Err(Problem::invalid_config(
             "AWS_EC2_METADATA_DISABLED",
             "instance metadata is switched off (AWS_EC2_METADATA_DISABLED)",

@@ -211,9 +211,11 @@ fn identity(
     };
     let choice = &account.choice;
     let redeemed = vault.identity(&with, &choice.source);
-    redeemed.map_err(|problem| match choice.source {
+    redeemed.map_err(|problem| match &choice.source {
         // Nobody said that the machine has a role: what was said, or was not, is of more use than its silence.
-        Source::Metadata(_) => none(&choice.passed, Some(&problem)),
+        Source::Metadata(service) if !service.passes(&problem, vault.has_held(&choice.source)) => {
+            none(&choice.passed, Some(&problem))
+        }
         _ => problem,
     })
 }

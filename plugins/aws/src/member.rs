@@ -123,36 +123,67 @@ pub(crate) fn arch(architecture: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
 
+    /// Every lifecycle state of Auto Scaling's API while EC2 says that the instance runs, or says nothing of it.
     #[test]
-    fn lifecycle_and_ec2_state_become_one() {
+    fn each_lifecycle_state_has_its_meaning() {
+        use InstanceState::*;
+        for (lifecycle, expected) in [
+            ("Pending", Creating),
+            ("Pending:Wait", Creating),
+            ("Pending:Proceed", Creating),
+            ("Quarantined", Failed),
+            ("InService", Running),
+            ("Terminating", Deleting),
+            ("Terminating:Wait", Deleting),
+            ("Terminating:Proceed", Deleting),
+            ("Terminating:Retained", Deleting),
+            ("Terminated", Deleting),
+            ("Detaching", Deleting),
+            ("Detached", Deleting),
+            ("EnteringStandby", Suspending),
+            ("Standby", Suspended),
+            ("ReplacingRootVolume", Deleting),
+            ("ReplacingRootVolume:Wait", Deleting),
+            ("ReplacingRootVolume:Proceed", Deleting),
+            ("RootVolumeReplaced", Creating),
+            ("Warmed:Pending", Creating),
+            ("Warmed:Pending:Wait", Creating),
+            ("Warmed:Pending:Proceed", Creating),
+            ("Warmed:Pending:Retained", Creating),
+            ("Warmed:Running", Creating),
+            ("Warmed:Stopped", Suspended),
+            ("Warmed:Hibernated", Suspended),
+            ("Warmed:Terminating", Deleting),
+            ("Warmed:Terminating:Wait", Deleting),
+            ("Warmed:Terminating:Proceed", Deleting),
+            ("Warmed:Terminating:Retained", Deleting),
+            ("Warmed:Terminated", Deleting),
+            ("SomethingNew", Unknown),
+        ] {
+            for seen in [Some("running"), None] {
+                assert_eq!(state(lifecycle, seen), expected, "{lifecycle} {seen:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_says_that_an_instance_ends_is_believed() {
         use InstanceState::*;
         for (lifecycle, seen, expected) in [
-            ("Pending", None, Creating),
-            ("Pending:Wait", Some("running"), Creating),
-            ("Pending:Proceed", Some("pending"), Creating),
-            ("InService", Some("running"), Running),
-            ("InService", None, Running),
-            ("InService", Some("pending"), Creating),
-            ("InService", Some("stopped"), Stopped),
-            ("InService", Some("shutting-down"), Deleting),
-            ("InService", Some("terminated"), Deleted),
-            ("Terminating", Some("running"), Deleting),
-            ("Terminating:Wait", None, Deleting),
-            ("Terminated", None, Deleting),
-            ("EnteringStandby", None, Suspending),
-            ("Standby", Some("stopped"), Suspended),
-            ("Detaching", Some("running"), Deleting),
-            ("Warmed:Running", Some("running"), Creating),
-            ("Warmed:Terminating:Wait", None, Deleting),
-            ("Terminating:Retained", Some("running"), Deleting),
-            ("ReplacingRootVolume:Wait", Some("running"), Deleting),
-            ("RootVolumeReplaced", Some("running"), Creating),
-            ("Warmed:Stopped", Some("stopped"), Suspended),
-            ("Warmed:Pending:Retained", None, Creating),
-            ("Quarantined", None, Failed),
-            ("SomethingNew", Some("running"), Unknown),
+            ("InService", "pending", Creating),
+            ("InService", "stopping", Stopped),
+            ("InService", "stopped", Stopped),
+            ("InService", "shutting-down", Deleting),
+            ("InService", "terminated", Deleted),
+            ("Pending:Wait", "terminated", Deleted),
+            ("Pending:Proceed", "pending", Creating),
+            ("Terminating:Wait", "stopped", Deleting),
+            ("Terminating:Proceed", "terminated", Deleted),
+            ("Standby", "stopped", Suspended),
+            ("Standby", "terminated", Deleted),
+            ("Warmed:Stopped", "stopped", Suspended),
         ] {
-            assert_eq!(state(lifecycle, seen), expected, "{lifecycle} {seen:?}");
+            assert_eq!(state(lifecycle, Some(seen)), expected, "{lifecycle} {seen}");
         }
     }
 

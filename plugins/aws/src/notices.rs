@@ -2,7 +2,7 @@
 
 use fleetling_plugin_sdk::Notice;
 
-use crate::xml::autoscaling::AutoScalingGroup;
+use crate::xml::autoscaling::{AutoScalingGroup, Member};
 use crate::xml::ec2::Instance;
 
 /// Those of the group.
@@ -55,6 +55,16 @@ pub(crate) fn of_group(group: &AutoScalingGroup, max_instances: Option<u32>) -> 
             ),
         );
     }
+    if group.is_weighted() {
+        say(
+            "WeightedCapacity",
+            format!(
+                "group `{name}` counts its size in weights, vCPUs or memory, while the manager asks for instances: it \
+                 may get fewer than it asks for, and is not told of launches that fail, even while the group is \
+                 empty; next: take the weights out of its mixed instances policy, and let it count units"
+            ),
+        );
+    }
     if group.min_size > 0 {
         say(
             "MinSize",
@@ -76,6 +86,21 @@ pub(crate) fn of_group(group: &AutoScalingGroup, max_instances: Option<u32>) -> 
         );
     }
     notices
+}
+
+/// Those that a lifecycle hook failed for, and that AWS leaves standing for somebody to look at.
+pub(crate) fn of_members(members: &[Member]) -> Option<Notice> {
+    let mut retained = members
+        .iter()
+        .filter(|one| one.lifecycle_state.ends_with(":Retained"));
+    let one = &retained.next()?.instance_id;
+    Some(Notice {
+        subject: "LifecycleState".into(),
+        message: format!(
+            "AWS keeps {one}, whose lifecycle hook was abandoned, and it costs as before; next: look at it, and end it in \
+             EC2"
+        ),
+    })
 }
 
 /// What instances let jobs do that they should not: `seen` is EC2's view of them.

@@ -101,6 +101,10 @@ pub(crate) fn from_status(response: &Response, who: &str, next: &str) -> Problem
         500.. => ProblemKind::Unavailable,
         _ => ProblemKind::Unauthenticated,
     };
+    let next = match kind {
+        ProblemKind::Unauthenticated => next.to_owned(),
+        _ => format!("none at first, it is asked again; if this goes on, {next}"),
+    };
     Problem::new(
         kind,
         format!("{who} answered with status {status}; next: {next}"),

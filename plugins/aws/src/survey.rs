@@ -50,6 +50,7 @@ pub(crate) fn update(
     instances.extend(survey.failed_launches(&group)?);
     let generation = survey.generation(&group)?;
     let mut notices = survey.notices;
+    notices.extend(notices::of_members(&group.instances.member));
     notices.extend(notices::of_instances(seen.values()));
     Ok(Snapshot {
         instances,

@@ -263,6 +263,7 @@ impl Story {
                     action,
                     parameters,
                     status,
+                    ..
                 } if action == "SetDesiredCapacity" => {
                     format!(
                         "instances requested: {} in all (status {status})",

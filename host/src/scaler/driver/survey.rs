@@ -38,6 +38,7 @@ impl<P: Preparation> Driver<P> {
                 self.called("decrease");
                 self.ledger.removal_accepted(&id);
                 self.unwritten = true;
+                self.tell(FleetEvent::RemovalAccepted { instance: id });
             }
             Report::RemovalRefused(id, failure) => self.removal_refused(&id, &failure, now),
             Report::Prepared(id, machine) => self.prepared(id, machine, now),
@@ -230,7 +231,10 @@ impl<P: Preparation> Driver<P> {
         }
         let left = self.left.take();
         for (id, state) in survey.appeared {
-            self.appeared(id, state, left.as_ref(), now);
+            let mut failed = survey.failed.iter();
+            let problem = failed.find(|(failed, _)| *failed == id);
+            let problem = problem.map(|(_, problem)| problem);
+            self.appeared(id, state, problem, left.as_ref(), now);
         }
         self.launches_failed(survey.failed, now);
         for (id, generation) in survey.generations {
@@ -301,6 +305,7 @@ impl<P: Preparation> Driver<P> {
         &mut self,
         id: InstanceId,
         state: InstanceState,
+        problem: Option<&Problem>,
         left: Option<&Record>,
         now: Instant,
     ) {
@@ -331,6 +336,9 @@ impl<P: Preparation> Driver<P> {
             instance: id.clone(),
             cause,
             adopted: known.map(|known| known.use_count),
+            never_ran: (state == InstanceState::Failed && known.is_none()).then(|| {
+                problem.map_or_else(|| "the cloud does not say why".into(), Problem::to_string)
+            }),
         });
         if self.draining.as_ref().is_some_and(|d| d.for_good) && cause == Cause::Requested {
             self.ledger.doom(&id, RemovalReason::Shutdown, now);

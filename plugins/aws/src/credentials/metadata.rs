@@ -73,6 +73,16 @@ impl Service {
         })
     }
 
+    /// Whether this failure is one of a service that answers, or is known to: it passes, and says nothing of what the
+    /// operator configured. Silence is the rule outside of AWS.
+    pub(crate) fn passes(&self, problem: &Problem, is_known: bool) -> bool {
+        let is_silent = problem.subject.as_deref() == Some(&*self.origin);
+        matches!(
+            problem.kind,
+            ProblemKind::Unavailable | ProblemKind::Throttled
+        ) && (is_known || !is_silent)
+    }
+
     /// Where the manager's machine is.
     pub(crate) fn region(&self, host: &dyn Host) -> Result<String, Problem> {
         let region = self.read(host, "/latest/meta-data/placement/region")?;
@@ -92,7 +102,7 @@ impl Service {
                 404 => Ok(None),
                 _ => Err(from_status(
                     &response,
-                    "instance metadata",
+                    &format!("instance metadata at {}", self.origin),
                     "check the metadata options of the manager's machine",
                 )),
             }
@@ -130,7 +140,7 @@ impl Service {
         if !response.status().is_success() {
             return Err(from_status(
                 &response,
-                "instance metadata, asked for a token,",
+                &format!("instance metadata at {}, asked for a token,", self.origin),
                 "check the metadata options of the manager's machine",
             ));
         }
@@ -160,6 +170,7 @@ impl Service {
     }
 
     /// That it does not answer is the rule outside of AWS: whoever reads it must not look for a fault of the network.
+    /// Only these problems are about the service's address.
     fn silent(&self, error: http::Error) -> Problem {
         let kind = match error {
             http::Error::Denied => ProblemKind::Forbidden,

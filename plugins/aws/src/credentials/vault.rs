@@ -69,6 +69,11 @@ impl Vault {
         (from == source).then(|| identity.clone())
     }
 
+    /// Whether this source gave keys before, however old they are.
+    pub(crate) fn has_held(&self, source: &Source) -> bool {
+        self.held(source).is_some()
+    }
+
     /// AWS does not take them any more.
     pub(crate) fn forget(&self) {
         self.held.replace(None);

@@ -440,6 +440,46 @@ fn a_warm_pool_is_remarked_on() {
     assert_eq!(notices[0].subject, "WarmPool");
 }
 
+/// A mixed instances policy whose types have these weights.
+fn weights_xml(weights: &[&str]) -> String {
+    let overrides: String = weights
+        .iter()
+        .map(|weight| format!("<member><InstanceType>m7i.large</InstanceType>{weight}</member>"))
+        .collect();
+    format!(
+        "<MixedInstancesPolicy><LaunchTemplate><LaunchTemplateSpecification><LaunchTemplateId>lt-1</LaunchTemplateId>\
+         <Version>3</Version></LaunchTemplateSpecification><Overrides>{overrides}</Overrides></LaunchTemplate>\
+         </MixedInstancesPolicy><MinSize>"
+    )
+}
+
+#[test]
+fn a_group_that_counts_something_else_than_instances_is_remarked_on_while_it_is_empty_too() {
+    let weight = |number| format!("<WeightedCapacity>{number}</WeightedCapacity>");
+    let units = |word| format!("<DesiredCapacityType>{word}</DesiredCapacityType><MinSize>");
+    for (group, expected) in [
+        (weights_xml(&[&weight(2), &weight(4)]), true),
+        (weights_xml(&[&weight(1), &weight(4)]), true),
+        (weights_xml(&[&weight(1), &weight(1)]), false),
+        (weights_xml(&["", ""]), false),
+        (units("vcpu"), true),
+        (units("memory-mib"), true),
+        (units("units"), false),
+    ] {
+        let (script, aws) = aws();
+        let xml = group_xml(0, 10, &[]).replacen("<MinSize>", &group, 1);
+        script.answer(200, &xml);
+        script.answer(200, &xml);
+        let opened = aws.open().expect("it is there").notices;
+        let updated = aws.update().expect("it is there").notices;
+        for notices in [opened, updated] {
+            let subjects: Vec<_> = notices.iter().map(|one| one.subject.as_str()).collect();
+            let wanted: &[&str] = if expected { &["WeightedCapacity"] } else { &[] };
+            assert_eq!(subjects, wanted, "{group}");
+        }
+    }
+}
+
 #[test]
 fn a_thousand_instances_are_read_in_five_questions_and_every_page() {
     let ids: Vec<String> = (0..1000).map(|n| format!("i-{n:04}")).collect();

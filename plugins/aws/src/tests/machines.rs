@@ -56,6 +56,29 @@ fn an_unhealthy_member_will_be_replaced() {
 }
 
 #[test]
+fn an_instance_that_an_abandoned_hook_left_standing_is_remarked_on() {
+    for (state, expected) in [
+        ("Terminating:Retained", true),
+        ("Warmed:Pending:Retained", true),
+        ("Terminating:Wait", false),
+    ] {
+        let (script, aws) = aws();
+        script.answer(200, &group_xml(0, 10, &[("i-7", state)]));
+        script.answer(
+            200,
+            &instances_xml(&[("i-7", "running")]).replace("spot", "scheduled"),
+        );
+        let notices = aws.update().expect("all answered").notices;
+        let said: Vec<_> = notices.iter().map(|one| one.subject.as_str()).collect();
+        let wanted: &[&str] = if expected { &["LifecycleState"] } else { &[] };
+        assert_eq!(said, wanted, "{state}");
+        if expected {
+            assert!(notices[0].message.contains("i-7"), "{notices:?}");
+        }
+    }
+}
+
+#[test]
 fn metadata_that_jobs_reach_from_their_containers_is_remarked_on() {
     for (tokens, hops, endpoint, expected) in [
         ("optional", 1, "enabled", true),

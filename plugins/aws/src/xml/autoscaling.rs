@@ -76,7 +76,8 @@ impl AutoScalingGroup {
             .into_iter()
             .flat_map(|template| &template.overrides.member);
         let is_other_type = |kind: &String| !kind.is_empty() && kind != "units";
-        overrides.any(|one| one.weighted_capacity.is_some())
+        let is_weight = |weight: &String| !weight.is_empty() && weight != "1";
+        overrides.any(|one| one.weighted_capacity.as_ref().is_some_and(is_weight))
             || self
                 .desired_capacity_type
                 .as_ref()

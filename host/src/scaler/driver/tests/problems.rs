@@ -192,11 +192,25 @@ async fn launches_that_fail_later_slow_requests_like_a_refusal_and_leave_no_plac
     let status = house.scaler.status().borrow().clone();
     assert_eq!(status.problem, Some(shortage.to_string()));
     assert_eq!(house.group.cloud().target, 0, "no place is left open");
-    let mut told = false;
+    let why = shortage.to_string();
+    let (mut told, mut never_ran, mut accepted) = (false, Vec::new(), Vec::new());
     while let Ok(event) = events.try_recv() {
-        told |= matches!(event, FleetEvent::RequestRefused { problem } if problem == shortage.to_string());
+        match event {
+            FleetEvent::RequestRefused { problem } => told |= problem == why,
+            FleetEvent::Listed {
+                instance,
+                never_ran: problem,
+                ..
+            } => {
+                assert_eq!(problem.as_ref(), Some(&why), "{instance}");
+                never_ran.push(instance);
+            }
+            FleetEvent::RemovalAccepted { instance } => accepted.push(instance),
+            _ => {}
+        }
     }
     assert!(told, "the refusal is told to whoever asks why");
+    assert!(accepted.len() >= 4 && never_ran.starts_with(&accepted));
 
     house.group.cloud().launches_fail = None;
     let served = job.await.unwrap();

@@ -58,6 +58,28 @@ fn keys_are_renewed_before_they_end_and_used_while_they_last() {
 }
 
 #[test]
+fn a_machine_whose_role_gave_keys_before_has_one_and_its_silence_passes() {
+    let world = StandIn::new();
+    world
+        .on(TOKEN, 200, "for the role's name")
+        .on(TOKEN, 200, "for its keys")
+        .answers(TOKEN, Err(Error::TimedOut("waiting for the answer")))
+        .on(ROLES, 200, "builders")
+        .on(ROLE, 200, &offered("ASIAMACHINE", LATER));
+    let aws = named(&world);
+    aws.open().expect("there are keys");
+    world.wait(Duration::from_secs(61 * 60));
+    let problem = aws.open().expect_err("it is silent");
+    assert_eq!(problem.kind, ProblemKind::Unavailable, "{problem:?}");
+    assert!(
+        problem
+            .message
+            .starts_with("instance metadata does not answer at http://169.254.169.254"),
+        "{problem:?}"
+    );
+}
+
+#[test]
 fn what_another_configuration_leads_to_is_not_held() {
     let world = StandIn::new();
     world.on(STS, 200, &taken("AssumeRole", "ASIAROLE", LATER));

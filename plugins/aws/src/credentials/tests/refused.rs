@@ -199,6 +199,55 @@ fn where_nothing_leads_to_keys_every_way_is_named() {
 }
 
 #[test]
+fn a_metadata_service_with_a_fault_of_its_own_is_asked_again() {
+    let machine = "instance metadata at http://169.254.169.254";
+    let goes_on = "next: none at first, it is asked again; if this goes on, check the metadata options of the \
+                   manager's machine";
+    for (place, status, kind) in [
+        (TOKEN, 503, ProblemKind::Unavailable),
+        (ROLES, 500, ProblemKind::Unavailable),
+        (ROLE, 502, ProblemKind::Unavailable),
+        (ROLE, 429, ProblemKind::Throttled),
+    ] {
+        let world = StandIn::new();
+        world.on(place, status, "<html>busy</html>");
+        for (other, answer) in [(TOKEN, "t"), (ROLES, "builders")] {
+            if other != place {
+                world.on(other, 200, answer);
+            }
+        }
+        let asked = match place {
+            TOKEN => ", asked for a token,",
+            _ => "",
+        };
+        let problem = named(&world).open().expect_err(place);
+        assert_eq!(problem.kind, kind, "{problem:?}");
+        assert_eq!(
+            problem.message,
+            format!("{machine}{asked} answered with status {status}; {goes_on}")
+        );
+    }
+
+    let world = StandIn::new();
+    world.on(REGION, 503, "");
+    machine_with_role(&world, "ASIAMACHINE");
+    let nameless = aws(&world, r#"{"name":"asg"}"#);
+    let problem = nameless.open().expect_err("it has no region yet");
+    assert_eq!(problem.kind, ProblemKind::Unavailable, "{problem:?}");
+    assert!(problem.message.starts_with(machine), "{problem:?}");
+
+    let world = StandIn::new();
+    world.on(TOKEN, 200, "t").on(ROLES, 200, "builders");
+    world.on(ROLE, 200, "<html>log in</html>");
+    let problem = named(&world).open().expect_err("these are no keys");
+    assert_eq!(problem.kind, ProblemKind::Unavailable, "{problem:?}");
+    assert!(
+        problem.message.starts_with("instance metadata for role"),
+        "{problem:?}"
+    );
+}
+
+#[test]
 fn a_role_that_may_not_be_taken_names_role_and_keys() {
     let world = StandIn::new();
     world
