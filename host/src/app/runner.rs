@@ -23,7 +23,9 @@ use tracing::{debug, error, info, info_span, warn};
 
 use super::allowance::{Allowance, Permit};
 use super::job;
+use super::monitor::title;
 use super::numbers::Numbers;
+use super::plugin_row::PluginRow;
 use super::run::Process;
 use crate::config::usable;
 use crate::coordinator::api::{JobApi, Update};
@@ -53,6 +55,7 @@ pub(super) struct Serving {
     pub(super) connector: Arc<Connector>,
     pub(super) scaler: Scaler<Readiness>,
     pub(super) provider: Arc<Provider>,
+    pub(super) plugin_row: Arc<PluginRow>,
     /// `CI_CONCURRENT_ID`.
     pub(super) numbers: Numbers<()>,
     /// `CI_CONCURRENT_PROJECT_ID`.
@@ -118,7 +121,8 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
         max_instances: autoscaler.max_instances,
         capacity_per_instance: autoscaler.capacity_per_instance,
     };
-    let provider = load(&process, &runner, settings, &key).await;
+    let plugin_row = process.monitor.plugin_row();
+    let provider = load(&process, &runner, settings, &key, &plugin_row).await;
     let connector = Connector::new(connector.clone(), identity, process.store.clone());
     let readiness = Readiness {
         connector: connector.clone(),
@@ -151,6 +155,7 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
         connector,
         scaler,
         provider,
+        plugin_row: Arc::new(plugin_row),
         numbers: Numbers::default(),
         project_numbers: Numbers::default(),
         jobs: TaskTracker::new(),
@@ -163,6 +168,7 @@ async fn load(
     runner: &usable::Runner,
     settings: ProviderSettings,
     key: &str,
+    row: &PluginRow,
 ) -> Arc<Provider> {
     let autoscaler = &runner.autoscaler;
     let mut said = None;
@@ -177,6 +183,7 @@ async fn load(
             Ok(provider) => return provider,
             Err(report) => report,
         };
+        row.waits(&title(process, runner), &report);
         let text = report.in_one_line();
         if said.as_ref() != Some(&text) {
             error!(

@@ -63,7 +63,7 @@ impl Teller {
     /// For the audit log.
     pub(super) fn created(&self, instance: &InstanceId, reason: String) {
         self.monitor.audit.record(audit::Event::InstanceCreated {
-            plugin: self.provider.plugin().to_owned(),
+            plugin: self.provider.plugin(),
             group: self.group.clone().unwrap_or_default(),
             runner: self.runner.clone(),
             digest: self.provider.digest().hex(),
@@ -75,7 +75,7 @@ impl Teller {
     /// For the audit log.
     pub(super) fn deleted(&self, instance: &InstanceId, reason: String) {
         self.monitor.audit.record(audit::Event::InstanceDeleted {
-            plugin: self.provider.plugin().to_owned(),
+            plugin: self.provider.plugin(),
             group: self.group.clone().unwrap_or_default(),
             runner: self.runner.clone(),
             digest: self.provider.digest().hex(),
