@@ -20,6 +20,7 @@ mod monitor;
 mod numbers;
 mod places;
 mod plugin;
+mod plugin_row;
 mod reload;
 mod run;
 mod runner;

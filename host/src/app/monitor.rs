@@ -2,6 +2,7 @@
 //! of the status page.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,6 +12,8 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::lives::Lives;
+use super::plugin_row::PluginRow;
+use super::run::Process;
 use super::runner::Serving;
 use super::shutdown::Shutdown;
 use super::teller::Teller;
@@ -21,6 +24,7 @@ use crate::fleet::group::InstanceId;
 use crate::observe::journal::{Entry, Event, Recorder};
 use crate::observe::metrics::{JobPlace, Metrics, RunnerLabels};
 use crate::observe::status::{self, JobStatus, ProcessState, RunnerStatus, StatusPage};
+use crate::plugin::platform::PluginEntry;
 use crate::scaler::{Acquisition, FleetEvent};
 use crate::store::audit::Audit;
 
@@ -41,6 +45,7 @@ pub(super) struct Monitor {
     pub(super) page: watch::Sender<StatusPage>,
     pub(super) recorder: Recorder,
     pub(super) audit: Audit,
+    plugin_rows: Arc<AtomicU64>,
 }
 
 impl Monitor {
@@ -69,7 +74,14 @@ impl Monitor {
             page: watch::Sender::new(page),
             recorder,
             audit,
+            plugin_rows: Arc::default(),
         }
+    }
+
+    /// For one runner's task.
+    pub(super) fn plugin_row(&self) -> PluginRow {
+        let number = self.plugin_rows.fetch_add(1, Ordering::Relaxed);
+        PluginRow::new(self.page.clone(), number)
     }
 
     /// The journal's last entry, and everything before it written.
@@ -134,7 +146,7 @@ impl Monitor {
             .job_started(&labels(serving), RUNNING, seconds(queued));
         let row = JobStatus {
             id: job,
-            runner: title(serving),
+            runner: title(&serving.process, &serving.runner),
             since: Timestamp::now(),
             instance: None,
         };
@@ -245,10 +257,10 @@ impl Monitor {
             .group_id()
             .map(str::to_owned);
         Teller {
-            provider: serving.provider.clone(),
+            provider: serving.plugin.as_ref().map(|p| p.provider.clone()),
             monitor: self.clone(),
             labels: labels(serving),
-            runner: title(serving),
+            runner: title(&serving.process, &serving.runner),
             group,
         }
     }
@@ -259,6 +271,8 @@ impl Monitor {
         let (mut status, mut events) = (serving.scaler.status(), serving.scaler.events());
         let mut lives = Lives::default();
         let mut to = self.of(&serving);
+        let mut entry = serving.plugin.as_ref().map(|p| p.provider.entry());
+        entry.iter_mut().for_each(watch::Receiver::mark_changed);
         to.declare(&serving);
         loop {
             let current = now.borrow().clone();
@@ -266,8 +280,14 @@ impl Monitor {
                 serving = current;
                 to = self.of(&serving);
                 to.declare(&serving);
+                entry.iter_mut().for_each(watch::Receiver::mark_changed);
             }
             tokio::select! {
+                Some(shown) = changed(&mut entry) => {
+                    if let Some(plugin) = &serving.plugin {
+                        plugin.row.runs(&to.runner, &shown);
+                    }
+                }
                 changed = status.changed() => {
                     if changed.is_err() {
                         break;
@@ -295,6 +315,15 @@ impl Monitor {
     }
 }
 
+/// What is said of the plugin next; never, where there is none.
+async fn changed(entry: &mut Option<watch::Receiver<PluginEntry>>) -> Option<PluginEntry> {
+    let Some(entry) = entry else {
+        return std::future::pending().await;
+    };
+    entry.changed().await.ok()?;
+    Some(entry.borrow_and_update().clone())
+}
+
 pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -305,12 +334,12 @@ fn seconds(number: Option<f64>) -> Option<Duration> {
 }
 
 /// A runner's name, and its place in the file where another has the same.
-fn title(serving: &Serving) -> String {
-    let name = &serving.runner.name;
-    let config = serving.process.config.borrow();
+pub(super) fn title(process: &Process, runner: &Runner) -> String {
+    let name = &runner.name;
+    let config = process.config.borrow();
     let all = &config.runners;
     if all.iter().filter(|other| other.name == *name).count() > 1 {
-        return format!("{name}#{}", serving.runner.index + 1);
+        return format!("{name}#{}", runner.index + 1);
     }
     name.clone()
 }

@@ -23,7 +23,9 @@ use tracing::{debug, error, info, info_span, warn};
 
 use super::allowance::{Allowance, Permit};
 use super::job;
+use super::monitor::title;
 use super::numbers::Numbers;
+use super::plugin_row::PluginRow;
 use super::run::Process;
 use crate::config::usable::{self, Executor};
 use crate::coordinator::api::{JobApi, Update};
@@ -56,7 +58,7 @@ pub(super) struct Serving {
     pub(super) way: Way,
     pub(super) scaler: Scaler<Readiness>,
     /// Absent for the manager's own daemon.
-    pub(super) provider: Option<Arc<Provider>>,
+    pub(super) plugin: Option<Plugin>,
     /// `CI_CONCURRENT_ID`.
     pub(super) numbers: Numbers<()>,
     /// `CI_CONCURRENT_PROJECT_ID`.
@@ -105,11 +107,7 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
 
     let mark = format!("{}/{key}", process.system_id);
     let autoscaler = &runner.autoscaler;
-    let Fleet {
-        group,
-        way,
-        provider,
-    } = match runner.executor {
+    let Fleet { group, way, plugin } = match runner.executor {
         Executor::DockerAutoscaler => cloud(&process, &runner, &key, &mark).await?,
         Executor::Docker => own_daemon(&runner, &key)?,
     };
@@ -143,7 +141,7 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
         client,
         way,
         scaler,
-        provider,
+        plugin,
         numbers: Numbers::default(),
         project_numbers: Numbers::default(),
         jobs: TaskTracker::new(),
@@ -154,7 +152,14 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
 struct Fleet {
     group: Arc<dyn InstanceGroup>,
     way: Way,
-    provider: Option<Arc<Provider>>,
+    plugin: Option<Plugin>,
+}
+
+/// What makes the instances, and its row of the status page.
+#[derive(Clone)]
+pub(super) struct Plugin {
+    pub(super) provider: Arc<Provider>,
+    pub(super) row: Arc<PluginRow>,
 }
 
 /// Instances that a plugin makes. `mark` is what its provider knows us by.
@@ -182,7 +187,8 @@ async fn cloud(
         max_instances: autoscaler.max_instances,
         capacity_per_instance: autoscaler.capacity_per_instance,
     };
-    let provider = load(process, runner, settings, key).await;
+    let row = process.monitor.plugin_row();
+    let provider = load(process, runner, settings, key, &row).await;
     let connector = Connector::new(connector.clone(), identity, process.store.clone());
     let target = Target::from_docker_host(runner.docker.host.as_deref());
     Ok(Fleet {
@@ -191,7 +197,10 @@ async fn cloud(
             connector,
             target: target.map_err(anyhow::Error::msg)?,
         },
-        provider: Some(provider),
+        plugin: Some(Plugin {
+            provider,
+            row: Arc::new(row),
+        }),
     })
 }
 
@@ -200,7 +209,7 @@ fn own_daemon(runner: &usable::Runner, key: &str) -> anyhow::Result<Fleet> {
     Ok(Fleet {
         group: Arc::new(OwnDaemon::of(key)),
         way: Way::Own(Arc::new(daemon)),
-        provider: None,
+        plugin: None,
     })
 }
 
@@ -210,6 +219,7 @@ async fn load(
     runner: &usable::Runner,
     settings: ProviderSettings,
     key: &str,
+    row: &PluginRow,
 ) -> Arc<Provider> {
     let autoscaler = &runner.autoscaler;
     let mut said = None;
@@ -224,6 +234,7 @@ async fn load(
             Ok(provider) => return provider,
             Err(report) => report,
         };
+        row.waits(&title(process, runner), &report);
         let text = report.in_one_line();
         if said.as_ref() != Some(&text) {
             error!(

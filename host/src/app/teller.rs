@@ -67,7 +67,7 @@ impl Teller {
             return;
         };
         self.monitor.audit.record(audit::Event::InstanceCreated {
-            plugin: provider.plugin().to_owned(),
+            plugin: provider.plugin(),
             group: self.group.clone().unwrap_or_default(),
             runner: self.runner.clone(),
             digest: provider.digest().hex(),
@@ -78,11 +78,14 @@ impl Teller {
 
     /// For the audit log.
     pub(super) fn failed(&self, instance: &InstanceId, reason: String) {
+        let Some(provider) = &self.provider else {
+            return;
+        };
         self.monitor.audit.record(audit::Event::InstanceFailed {
-            plugin: self.provider.plugin().to_owned(),
+            plugin: provider.plugin(),
             group: self.group.clone().unwrap_or_default(),
             runner: self.runner.clone(),
-            digest: self.provider.digest().hex(),
+            digest: provider.digest().hex(),
             instance: instance.to_string(),
             reason,
         });
@@ -94,7 +97,7 @@ impl Teller {
             return;
         };
         self.monitor.audit.record(audit::Event::InstanceDeleted {
-            plugin: provider.plugin().to_owned(),
+            plugin: provider.plugin(),
             group: self.group.clone().unwrap_or_default(),
             runner: self.runner.clone(),
             digest: provider.digest().hex(),
@@ -218,9 +221,9 @@ impl Teller {
                 runner: self.runner.clone(),
                 plugin: autoscaler.plugin.clone(),
                 limits: serving
-                    .provider
+                    .plugin
                     .iter()
-                    .flat_map(|p| p.limits().shown())
+                    .flat_map(|plugin| plugin.provider.limits().shown())
                     .collect(),
                 in_use: now.in_use,
                 waiting: now.waiting,

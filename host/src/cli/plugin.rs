@@ -9,7 +9,13 @@ use super::AnswerFormat;
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
     /// Print the plugins that were found: version, digest, where, and whether they would be loaded
+    ///
+    /// What a running manager uses is shown as it says itself: which runner has it, and why it is waited for or not
+    /// replaced. A configuration without listen_address has no manager to ask.
     List {
+        /// Where the manager listens, as host:port; wins over the configuration's listen_address
+        #[arg(long, env = "LISTEN_ADDRESS", value_name = "ADDRESS")]
+        address: Option<String>,
         /// How the answer looks
         #[arg(long, value_name = "FORMAT", default_value = "text")]
         format: AnswerFormat,

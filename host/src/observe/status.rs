@@ -44,6 +44,8 @@ pub struct StatusPage {
     pub state: ProcessState,
     pub started_at: Timestamp,
     pub runners: Vec<RunnerStatus>,
+    /// One a runner.
+    pub plugins: Vec<PluginStatus>,
     pub groups: Vec<GroupStatus>,
     pub instances: Vec<InstanceStatus>,
     pub jobs: Vec<JobStatus>,
@@ -53,6 +55,25 @@ pub struct StatusPage {
 pub struct RunnerStatus {
     pub name: String,
     pub url: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PluginStatus {
+    pub runner: String,
+    /// The operator's name of it.
+    pub name: String,
+    /// loaded; waiting: the runner takes no jobs until it can be loaded.
+    pub state: &'static str,
+    /// What runs, or what was not loaded; absent where it is not known.
+    pub version: Option<String>,
+    pub digest: Option<String>,
+    pub file: Option<String>,
+    /// Why it is not loaded, or what keeps another file, or its grants, from it: a report of several lines.
+    pub last_error: Option<String>,
+    pub last_error_since: Option<Timestamp>,
+    /// Of the row, which its writer knows it by.
+    #[serde(skip)]
+    pub number: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]

@@ -15,6 +15,7 @@ pub fn table(page: &Value, now: Timestamp) -> String {
         text(page, "state"),
         text(page, "started_at")
     );
+    plugins(page, now, &mut out);
     for group in rows(page, "groups") {
         describe(group, now, &mut out);
     }
@@ -60,6 +61,42 @@ pub fn table(page: &Value, now: Timestamp) -> String {
         .collect();
     columns(["JOB", "RUNNER", "FOR", "INSTANCE"], &jobs, &mut out);
     out
+}
+
+/// One line a runner's plugin, and below it what is wrong with it.
+fn plugins(page: &Value, now: Timestamp, out: &mut String) {
+    let mut reports = Vec::new();
+    let plugins: Vec<_> = rows(page, "plugins")
+        .map(|row| {
+            let report = row.get("last_error").and_then(Value::as_str);
+            reports.push(report.map(|report| {
+                let since = age(row, "last_error_since", now);
+                format!("for {since}: {report}")
+            }));
+            [
+                text(row, "name"),
+                text(row, "version"),
+                text(row, "runner"),
+                text(row, "state"),
+                text(row, "digest").chars().take(12).collect(),
+                text(row, "file"),
+            ]
+        })
+        .collect();
+    let heads = ["PLUGIN", "VERSION", "RUNNER", "STATE", "DIGEST", "FILE"];
+    let mut lines = String::new();
+    columns(heads, &plugins, &mut lines);
+    // An empty line, the heads, and then one line a row.
+    let before = 2;
+    for (number, line) in lines.lines().enumerate() {
+        let _ = writeln!(out, "{line}");
+        let report = number
+            .checked_sub(before)
+            .and_then(|at| reports[at].as_ref());
+        for line in report.iter().flat_map(|report| report.lines()) {
+            let _ = writeln!(out, "  {line}");
+        }
+    }
 }
 
 fn describe(group: &Value, now: Timestamp, out: &mut String) {
@@ -180,6 +217,17 @@ mod tests {
     fn a_busy_manager_at_a_glance() {
         let page = json!({
             "version": "0.1.0", "state": "running", "started_at": "2026-11-25T09:00:00Z",
+            "plugins": [
+                {"runner": "x", "name": "aws", "state": "loaded", "version": "1.2.3", "digest": "0b60c96e4500503d9b4d2a14",
+                 "file": "/srv/plugins/aws.wasm", "last_error_since": "2026-11-25T09:58:30Z",
+                 "last_error": "plugin `aws` (/srv/plugins/aws.wasm, sha256 aaaaaaaaaaaa…) was not loaded\n  it is damaged \
+                                or cut short\n  next: copy it here again, in one piece"},
+                {"runner": "yy", "name": "none", "state": "waiting", "version": null, "digest": null, "file": null,
+                 "last_error_since": "2026-11-25T09:00:30Z",
+                 "last_error": "plugin `none` was not loaded\n  it was found nowhere\n  next: put it there"},
+                {"runner": "z", "name": "static", "state": "loaded", "version": "0.1.0", "digest": "ff",
+                 "file": "/srv/static.wasm", "last_error": null, "last_error_since": null},
+            ],
             "groups": [{
                 "id": "aws/eu-west-1/asg", "runner": "x", "plugin": "aws", "in_use": 1, "waiting": 1, "reserved": 1,
                 "available": 0, "idle_target": 0, "wanted": 2, "coming": 1, "max_instances": 10,
@@ -205,6 +253,17 @@ mod tests {
         let now = "2026-11-25T10:00:00Z".parse().unwrap();
         insta::assert_snapshot!(table(&page, now), @"
         manager 0.1.0 is running, since 2026-11-25T09:00:00Z
+
+        PLUGIN  VERSION  RUNNER  STATE    DIGEST        FILE
+        aws     1.2.3    x       loaded   0b60c96e4500  /srv/plugins/aws.wasm
+          for 1 min 30 s: plugin `aws` (/srv/plugins/aws.wasm, sha256 aaaaaaaaaaaa…) was not loaded
+            it is damaged or cut short
+            next: copy it here again, in one piece
+        none    -        yy      waiting  -             -
+          for 59 min 30 s: plugin `none` was not loaded
+            it was found nowhere
+            next: put it there
+        static  0.1.0    z       loaded   ff            /srv/static.wasm
 
         runner x, group aws/eu-west-1/asg, plugin aws
           slots: 1 in use, 1 waited for, 1 reserved, 0 free, 0 wanted free

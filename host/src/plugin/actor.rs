@@ -10,13 +10,14 @@
 //! ```
 //! Invariants: an instance runs one call at a time and is never called again after a trap or a time-out; a call that was
 //! begun and not answered is `OutcomeUnknown`, one that was not begun is `NotCalled`; no slow call of one lane holds up
-//! another lane; a group is changed by one call at a time, also while one file takes over from another.
+//! another lane; a group is changed by one call at a time, also while one file takes over from another; a lane has its
+//! workers for as long as the actor lives, also when the manager itself fails within a call.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::bindings::Guest;
 use super::engine::{
@@ -121,7 +122,7 @@ impl Recipe {
         self.clocked("init", meter, init)
             .await?
             .map_err(NotBuilt::Refused)?;
-        instance.guest.store.data_mut().end_call();
+        instance.guest.store.data_mut().initialised();
         Ok(instance)
     }
 
@@ -252,7 +253,33 @@ impl Worker {
         }
     }
 
-    /// Ends when the actor is dropped and its queue is empty.
+    /// Ends when the actor is dropped and its queue is empty. A panic costs the call that it happened in, and the
+    /// instance; the next worker takes the queue over, in the place that a plugin's own failure would have left.
+    async fn keep(mut self) {
+        loop {
+            let (lane, recipe, queue) = (self.lane, self.recipe.clone(), self.queue.clone());
+            let (built_at, backoff) = (self.built_at, self.backoff);
+            match tokio::spawn(self.run()).await {
+                Err(problem) if problem.is_panic() => {
+                    let plugin = &recipe.plugin;
+                    error!(
+                        %plugin, lane,
+                        "manager failed within a call of this plugin; next: report the panic above, which is a defect of \
+                         the manager"
+                    );
+                    self = Self {
+                        built_at,
+                        backoff,
+                        ..Self::new(lane, recipe, queue, None)
+                    };
+                    self.back_off("the manager itself failed in the call before".to_owned());
+                }
+                // The runtime ends with the manager.
+                Ok(()) | Err(_) => return,
+            }
+        }
+    }
+
     async fn run(mut self) {
         loop {
             let next = self.queue.lock().await.recv().await;
@@ -395,7 +422,7 @@ impl Actor {
             let queue = Arc::new(Mutex::new(receiver));
             for _ in 0..workers {
                 let worker = Worker::new(name, recipe.clone(), queue.clone(), first.take());
-                runtime.handle().spawn(worker.run());
+                runtime.handle().spawn(worker.keep());
             }
             sender
         };
@@ -407,11 +434,6 @@ impl Actor {
             recipe: recipe.clone(),
             _runtime: runtime.clone(),
         }
-    }
-
-    /// Requests by host, for status and metrics.
-    pub fn requests(&self) -> Vec<(String, super::egress::HostCount)> {
-        self.recipe.tenant.egress.counts()
     }
 
     /// Requests under way now, of all instances.
@@ -437,8 +459,11 @@ impl Actor {
                 self.recipe.plugin
             )));
         }
-        let stopped = || CallFailure::OutcomeUnknown("the plugin was stopped meanwhile".to_owned());
-        answer.await.unwrap_or_else(|_| Err(stopped()))
+        let cut = || {
+            let why = "the plugin was stopped meanwhile, or the manager failed in the call: its log says so";
+            CallFailure::OutcomeUnknown(why.to_owned())
+        };
+        answer.await.unwrap_or_else(|_| Err(cut()))
     }
 
     pub async fn open(&self) -> Result<Group, CallFailure> {

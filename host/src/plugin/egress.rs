@@ -7,7 +7,8 @@
 //!                       every request: an Exchange, for metrics and, on request, the log
 //! ```
 //! Invariants: nothing is dialled that was not judged in this request's own rules (connections are pooled per rules);
-//! redirects are never followed; no proxy is used that the operator did not grant.
+//! redirects are never followed; no proxy is used that the operator did not grant; nothing leaves before `init` has ended
+//! well, because only then the file is pinned.
 
 mod body;
 mod exchange;
@@ -27,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
@@ -44,27 +45,27 @@ use self::resolver::{AddressRefused, NotResolved};
 use self::tap::{Answer, Asked, Tap};
 use super::grants::{Denial, Grants, Limits, Name, Target};
 
-/// Hosts counted by name; what a plugin makes up beyond that shares one count.
-const HOSTS_COUNTED: usize = 256;
+/// Hosts told of by name; what a plugin makes up beyond that is told as one.
+const HOSTS_NAMED: usize = 256;
 
 /// Requests at once of all plugins together.
 pub const REQUESTS_IN_ALL: usize = 64;
 
-/// Requests to one host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HostCount {
-    pub sent: u64,
-    pub denied: u64,
+/// Whether what an instance asks for may leave. An instance begins with it closed, and its `init` opens it: until then
+/// the file may be one that nobody trusted yet, and the contract has no network there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WayOut {
+    Closed,
+    Open,
 }
 
 /// One host as the operator hears of it.
 #[derive(Default)]
 struct Host {
-    count: HostCount,
     /// What was told last, until a request succeeds or the policy changes: a plugin that tries every second floods
     /// nothing.
     told: String,
-    /// It stands for all hosts beyond those that are counted by name.
+    /// It stands for all hosts beyond those that are named.
     is_shared: bool,
 }
 
@@ -77,11 +78,11 @@ pub struct Egress {
     no_built_in: Option<String>,
     resolver: Resolver,
     observer: Observer,
-    policy: Mutex<Arc<Policy>>,
+    policy: watch::Sender<Arc<Policy>>,
     hosts: Mutex<HashMap<String, Host>>,
     in_flight: InFlight,
     all: Arc<Semaphore>,
-    pace: Mutex<Pace>,
+    pace: Pace,
     tap: Option<Arc<dyn Tap>>,
 }
 
@@ -107,11 +108,11 @@ impl Egress {
             no_built_in: options.no_built_in,
             resolver: options.resolver,
             observer: options.observer,
-            policy: Mutex::new(Arc::new(policy)),
+            policy: watch::Sender::new(Arc::new(policy)),
             hosts: Mutex::default(),
             in_flight: InFlight::default(),
             all: options.all,
-            pace: Mutex::default(),
+            pace: Pace::default(),
             tap: options.tap,
         };
         egress.tell_problems(&[]);
@@ -133,12 +134,16 @@ impl Egress {
 
     /// Only in the place of `before`, where given: grants that were withdrawn meanwhile must not come back.
     fn adopt(&self, policy: Policy, before: Option<&Arc<Policy>>) {
-        let replaced = {
-            let mut current = lock(&self.policy);
-            if before.is_some_and(|before| !Arc::ptr_eq(before, &current)) {
-                return;
+        let mut replaced = None;
+        self.policy.send_if_modified(|current| {
+            if before.is_some_and(|before| !Arc::ptr_eq(before, current)) {
+                return false;
             }
-            std::mem::replace(&mut *current, Arc::new(policy))
+            replaced = Some(std::mem::replace(current, Arc::new(policy)));
+            true
+        });
+        let Some(replaced) = replaced else {
+            return;
         };
         for host in lock(&self.hosts).values_mut() {
             host.told.clear();
@@ -156,18 +161,7 @@ impl Egress {
     }
 
     fn policy(&self) -> Arc<Policy> {
-        lock(&self.policy).clone()
-    }
-
-    /// What holds for requests now, as the status page and `inspect` show it.
-    pub fn limits(&self) -> Limits {
-        self.policy().limits.clone()
-    }
-
-    /// Counts by host, for status and metrics.
-    pub fn counts(&self) -> Vec<(String, HostCount)> {
-        let hosts = lock(&self.hosts);
-        hosts.iter().map(|(h, c)| (h.clone(), c.count)).collect()
+        self.policy.borrow().clone()
     }
 
     pub fn in_flight(&self) -> usize {
@@ -179,6 +173,7 @@ impl Egress {
         &self,
         request: http::Request<WasiBody>,
         options: RequestOptions,
+        way_out: WayOut,
     ) -> Result<(http::Response<WasiBody>, Carrier), Error> {
         let policy = self.policy();
         let target = Target::parse(&request.uri().to_string()).ok_or_else(|| self.unnamable())?;
@@ -207,7 +202,7 @@ impl Egress {
         let to_headers = phase(options.connect_timeout, limits.connect)
             + phase(options.first_byte_timeout, limits.first_byte);
         let idle = phase(options.between_bytes_timeout, limits.idle);
-        let exchange = self.exchange(&policy, &client, request, &target);
+        let exchange = self.exchange(&policy, &client, request, &target, way_out);
         let answer = tokio::time::timeout(to_headers, exchange).await;
         let response = match answer {
             Err(_) => {
@@ -234,10 +229,7 @@ impl Egress {
             self.trouble(&target, &problem);
             return Err(error);
         }
-        self.host(&target.to_string(), |host| {
-            host.count.sent += 1;
-            host.told.clear();
-        });
+        self.host(&target.to_string(), |host| host.told.clear());
         let mut answer = http::Response::new(());
         *answer.status_mut() = response.status();
         *answer.headers_mut() = response.headers().clone();
@@ -273,9 +265,13 @@ impl Egress {
         client: &reqwest::Client,
         request: reqwest::Request,
         target: &Target,
+        way_out: WayOut,
     ) -> Result<reqwest::Response, Error> {
         let asked = self.tap.as_ref().map(|tap| (tap, Asked::of(&request)));
         let sent = async {
+            if way_out == WayOut::Closed {
+                return Err(self.too_early(target));
+            }
             let sent = client.execute(request).await;
             sent.map_err(|problem| self.failed(policy, target, problem))
         };
@@ -302,9 +298,7 @@ impl Egress {
             .await
             .map_err(|_| Error::ConnectionWriteTimeout)??;
         let both = async {
-            let now = tokio::time::Instant::now();
-            let turn = lock(&self.pace).turn(&policy.limits, now);
-            tokio::time::sleep(turn).await;
+            self.pace.turn(self.policy.subscribe()).await;
             own?.and_shared(&self.all).await
         };
         let both = tokio::time::timeout(PATIENCE, both).await;
@@ -326,12 +320,20 @@ impl Egress {
     /// A URL that no grant could name: another scheme, user information, a host that no resolver takes.
     fn unnamable(&self) -> Error {
         let told = "request denied: it is for no http or https URL of a plain host";
-        let is_news = self.host("no host", |host| {
-            host.count.denied += 1;
-            host.is_news(told)
-        });
+        let is_news = self.host("no host", |host| host.is_news(told));
         if is_news {
             warn!(plugin = %self.plugin, group = %self.group, "{told}; no grant can allow it");
+        }
+        Error::HttpRequestDenied
+    }
+
+    /// Before `init` has ended well.
+    fn too_early(&self, target: &Target) -> Error {
+        let told = "request denied: a plugin sends none before its `init` has ended";
+        let is_news = self.host(&target.to_string(), |host| host.is_news(told));
+        if is_news {
+            let (plugin, group) = (&self.plugin, &self.group);
+            warn!(%plugin, %group, %target, "{told}, and no grant can allow it; next: report it to the plugin's author");
         }
         Error::HttpRequestDenied
     }
@@ -340,10 +342,8 @@ impl Egress {
         if let Some(tap) = &self.tap {
             tap.denied(denial);
         }
-        let is_news = self.host(&target.to_string(), |host| {
-            host.count.denied += 1;
-            host.is_news(&denial.to_string())
-        });
+        let told = denial.to_string();
+        let is_news = self.host(&target.to_string(), |host| host.is_news(&told));
         if is_news {
             let (plugin, group, file) = (&self.plugin, &self.group, self.grants_file.display());
             let builtin = self.no_built_in.as_deref().unwrap_or_default();
@@ -377,10 +377,7 @@ impl Egress {
         if let Some(tap) = &self.tap {
             tap.secret_denied(&name);
         }
-        let is_news = self.host(&format!("secret {name}"), |host| {
-            host.count.denied += 1;
-            host.is_news("denied")
-        });
+        let is_news = self.host(&format!("secret {name}"), |host| host.is_news("denied"));
         if is_news {
             let (plugin, group, file) = (&self.plugin, &self.group, self.grants_file.display());
             let builtin = self.no_built_in.as_deref().unwrap_or_default();
@@ -439,10 +436,10 @@ impl Egress {
 
     fn host<T>(&self, name: &str, change: impl FnOnce(&mut Host) -> T) -> T {
         let mut hosts = lock(&self.hosts);
-        let is_counted = hosts.len() < HOSTS_COUNTED || hosts.contains_key(name);
-        let name = if is_counted { name } else { "other hosts" };
+        let is_named = hosts.len() < HOSTS_NAMED || hosts.contains_key(name);
+        let name = if is_named { name } else { "other hosts" };
         let host = hosts.entry(name.to_owned()).or_default();
-        host.is_shared = !is_counted;
+        host.is_shared = !is_named;
         change(host)
     }
 }

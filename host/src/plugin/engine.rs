@@ -129,6 +129,12 @@ impl Sandbox {
     pub fn end_call(&mut self) {
         self.hooks.end_call();
     }
+
+    /// `init` has ended well: from the next call on, requests leave.
+    pub fn initialised(&mut self) {
+        self.hooks.end_call();
+        self.hooks.let_out();
+    }
 }
 
 impl WasiView for Sandbox {

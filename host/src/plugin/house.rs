@@ -22,6 +22,11 @@ use crate::fleet::group::{CallFailure, IncreaseRequest, ProviderSettings};
 use crate::store::Store;
 use crate::store::audit::Audit;
 
+/// Processor time that nothing a sound guest does comes near, whatever an unoptimised host needs of it for itself.
+pub(super) const PATIENT: Duration = Duration::from_secs(30);
+/// For guests that are meant to use it up.
+pub(super) const STRICT: Duration = Duration::from_millis(300);
+
 pub(super) const PROVIDER: &str = include_str!("fixtures/provider.wat");
 
 /// The provider fixture with instructions put in at the named places.
@@ -71,10 +76,10 @@ impl House {
         options.plugin_dirs = vec![dir.path().into()];
         options.watch_interval = Duration::from_millis(20);
         options.clocks = Clocks {
-            processor: Duration::from_millis(300),
-            mutation: Duration::from_secs(20),
-            heartbeat: Duration::from_millis(200),
-            other: Duration::from_secs(20),
+            processor: PATIENT,
+            mutation: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(60),
+            other: Duration::from_secs(60),
             backoff: Duration::from_millis(50),
         };
         change(&mut options);
@@ -125,11 +130,11 @@ pub(super) fn increase() -> IncreaseRequest {
     }
 }
 
-/// Waits until `ready` says so, for at most ten seconds.
+/// Waits until `ready` says so, for at most a minute: a busy machine is late.
 pub(super) async fn until<F: Future<Output = bool>>(what: &str, mut ready: impl FnMut() -> F) {
     let began = Instant::now();
     while !ready().await {
-        assert!(began.elapsed() < Duration::from_secs(10), "never: {what}");
+        assert!(began.elapsed() < Duration::from_secs(60), "never: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

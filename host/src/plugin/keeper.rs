@@ -6,8 +6,10 @@
 //! plugin's file ─ settled ─► trial: compile, init, open ─┬ passed ─► runs; the one before ends after its calls
 //!                                                        └ failed ─► told; the one before goes on
 //! ```
-//! Invariants: a digest is pinned before it is given anything, and one that may not have the grants has none; one trial
-//! at a time, ended when the grants change; what runs is replaced only by what was initialised and opened the same group.
+//! Invariants: a digest is pinned before it is given anything, and one that may not have the grants has none (where only
+//! the store failed, the next look tries again); a trial has the grants that what runs is pinned under, never newer ones;
+//! one trial at a time, ended when the grants change; what runs is replaced only by what was initialised and opened the
+//! same group.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -24,7 +26,7 @@ use super::engine::Allotment;
 use super::grants::{Grants, GrantsFile, Limits};
 use super::kv::Kv;
 use super::log::GuestLog;
-use super::platform::Platform;
+use super::platform::{Platform, PluginEntry, PluginState};
 use super::provider::Current;
 use super::report::{Cause, Digest, LoadReport};
 use super::secrets::Fingerprint;
@@ -72,6 +74,18 @@ impl Edition {
             digest: self.standing.digest,
         }
     }
+
+    /// As operators see it.
+    pub fn entry(&self, last_error: Option<String>) -> PluginEntry {
+        PluginEntry {
+            name: self.standing.plugin.clone(),
+            path: self.standing.file.clone(),
+            digest: Some(self.standing.digest),
+            description: Some(self.description.clone()),
+            state: PluginState::Loaded,
+            last_error,
+        }
+    }
 }
 
 type Trial = AbortOnDropHandle<Result<Box<Edition>, LoadReport>>;
@@ -81,6 +95,11 @@ pub struct Keeper {
     pub platform: Weak<Platform>,
     pub errand: Arc<Errand>,
     pub edition: Edition,
+    /// Why it is given nothing of its grants.
+    pub refused: Option<Cause>,
+    /// What keeps its file, or another in its place, from it.
+    pub trouble: Option<String>,
+    pub entry: watch::Sender<PluginEntry>,
     pub settling: Settling,
     pub grants: watch::Receiver<Arc<GrantsFile>>,
     /// Counts the operator's requests to look now.
@@ -135,10 +154,8 @@ impl Keeper {
             let Some(platform) = self.platform.upgrade() else {
                 return;
             };
-            let now = self
-                .edition
-                .standing
-                .grants(&self.grants.borrow_and_update());
+            let written = self.grants.borrow_and_update().clone();
+            let now = self.edition.standing.grants(&written);
             if now != wanted {
                 wanted = now;
                 insists = true;
@@ -155,7 +172,7 @@ impl Keeper {
             let waits = wanted.sha256.is_some() && !names_it;
             // Else the digest that runs is pinned before another is given anything.
             let mut is_regranted = !waits && self.regrant(&platform, &wanted).await;
-            self.follow_file(&platform, &mut candidate, insists || is_rewritten)
+            self.follow_file(&platform, written, &mut candidate, insists || is_rewritten)
                 .await;
             let is_for_another = candidate.trial.is_some()
                 && wanted.sha256.is_some()
@@ -174,7 +191,34 @@ impl Keeper {
             if is_regranted || is_rewritten {
                 self.granted.send_modify(|count| *count += 1);
             }
+            self.show();
         }
+    }
+
+    /// What operators see of it, as it is now.
+    fn show(&self) {
+        let Standing {
+            plugin,
+            file,
+            digest,
+            ..
+        } = &self.edition.standing;
+        let refused = self.refused.as_ref().map(|cause| {
+            format!(
+                "plugin `{plugin}` ({}, {digest}) is granted nothing while it runs\n  {cause}\n  next: {}",
+                file.display(),
+                cause.next(plugin, Some(*digest))
+            )
+        });
+        let told: Vec<_> = refused.into_iter().chain(self.trouble.clone()).collect();
+        let now = self
+            .edition
+            .entry((!told.is_empty()).then(|| told.join("\n")));
+        self.entry.send_if_modified(|shown| {
+            let is_another = *shown != now;
+            *shown = now;
+            is_another
+        });
     }
 
     async fn fingerprint(&self, before: Fingerprint) -> Fingerprint {
@@ -187,6 +231,7 @@ impl Keeper {
     async fn follow_file(
         &mut self,
         platform: &Arc<Platform>,
+        written: Arc<GrantsFile>,
         candidate: &mut Candidate,
         insists: bool,
     ) {
@@ -210,19 +255,21 @@ impl Keeper {
                     %plugin, group = %self.errand.group, %file, %digest,
                     "plugin file is gone and the plugin goes on; next: put it back before the manager is started again"
                 );
-                let gone = "its file is gone; what was loaded of it goes on\n  next: put it back before the manager is started again";
-                platform.note(&self.edition, Some(gone.to_owned()));
+                self.trouble = Some(format!(
+                    "plugin `{plugin}` ({file}, {digest}) goes on\n  its file is gone\n  next: put it back before the \
+                     manager is started again"
+                ));
             }
             Sighting::Present { file, digest, .. }
                 if *digest == Some(self.edition.standing.digest) =>
             {
                 self.edition.standing.file.clone_from(file);
                 candidate.told = None;
-                platform.note(&self.edition, None);
+                self.trouble = None;
             }
             Sighting::Present { .. } => {
                 let opened = self.opened.clone();
-                let trial = try_file(platform.clone(), self.errand.clone(), opened);
+                let trial = try_file(platform.clone(), self.errand.clone(), written, opened);
                 candidate.trial = Some(AbortOnDropHandle::new(tokio::spawn(trial)));
             }
         }
@@ -239,6 +286,8 @@ impl Keeper {
         match tried {
             Ok(Ok(edition)) => {
                 let before = std::mem::replace(&mut self.edition, *edition);
+                (self.refused, self.trouble) = (None, None);
+                self.show();
                 self.current.send_replace(self.edition.current());
                 self.granted.send_modify(|count| *count += 1);
                 candidate.told = None;
@@ -246,9 +295,6 @@ impl Keeper {
                 let version = &self.edition.description.version;
                 self.edition.tell_loaded(Some(instead_of));
                 info!(%plugin, %group, %version, %digest, %instead_of, "plugin file was replaced, and the new one runs");
-                if let Some(platform) = self.platform.upgrade() {
-                    platform.note(&self.edition, None);
-                }
                 tokio::spawn(async move {
                     // Its calls end first. What it could not tidy up, its successor's snapshots show.
                     drop(before.actor.shutdown(false).await);
@@ -263,9 +309,7 @@ impl Keeper {
                         %group, goes_on = %self.edition.standing.digest,
                         "plugin file was replaced, and the one before goes on: {}", report.in_one_line()
                     );
-                    if let Some(platform) = self.platform.upgrade() {
-                        platform.note(&self.edition, Some(report.to_string()));
-                    }
+                    self.trouble = Some(report.to_string());
                     candidate.told = Some(report);
                 }
             }
@@ -277,31 +321,32 @@ impl Keeper {
         }
     }
 
-    /// Whether it was given something else than what is wanted now.
+    /// Whether it was given something else than what it had. The digest that runs is pinned before it is given anything;
+    /// one that may not have it is given nothing, and so is one whose pin the store could not keep, until it can.
     async fn regrant(&mut self, platform: &Platform, wanted: &Grants) -> bool {
-        if self.edition.grants == *wanted {
+        let is_another = self.edition.grants != *wanted;
+        let may_pass = self.refused.as_ref().is_some_and(Cause::may_pass);
+        if !is_another && !may_pass {
             return false;
         }
         self.edition.grants = wanted.clone();
-        self.apply(platform, wanted.clone()).await;
-        true
-    }
-
-    /// The digest that runs is pinned before it is given anything; one that may not have it is given nothing.
-    async fn apply(&self, platform: &Platform, grants: Grants) {
+        let refused = platform.pin(&self.edition.standing, wanted).await.err();
+        if !is_another && refused == self.refused {
+            return false;
+        }
         let Standing {
             plugin,
             file,
             digest,
             ..
         } = &self.edition.standing;
-        let grants = match platform.pin(&self.edition.standing, &grants).await {
-            Ok(()) => {
+        let given = match &refused {
+            None => {
                 info!(%plugin, group = %self.errand.group, "plugin grants changed");
-                grants
+                wanted.clone()
             }
-            Err(cause) => {
-                let (cause, next) = (&cause, cause.next(plugin, Some(*digest)));
+            Some(cause) => {
+                let next = cause.next(plugin, Some(*digest));
                 error!(
                     %plugin, file = %file.display(), %digest,
                     "plugin is granted nothing while it runs: {cause}; next: {next}"
@@ -309,14 +354,20 @@ impl Keeper {
                 Grants::default()
             }
         };
+        self.refused = refused;
+        self.give(&given).await;
+        true
+    }
+
+    async fn give(&self, grants: &Grants) {
         let recipe = &self.edition.recipe;
         let tenant = &recipe.tenant;
-        tenant.change_secrets(secrets_of(&grants, &self.errand.config));
-        let allotment = allotment(&grants, &recipe.clocks);
+        tenant.change_secrets(secrets_of(grants, &self.errand.config));
+        let allotment = allotment(grants, &recipe.clocks);
         self.errand.log.limit(allotment.limits.log_lines_per_second);
         tenant.change_allotment(allotment);
-        tenant.trail.granted(&grants);
-        tenant.egress.regrant(&grants, &self.errand.config).await;
+        tenant.trail.granted(grants);
+        tenant.egress.regrant(grants, &self.errand.config).await;
     }
 }
 
@@ -337,11 +388,12 @@ pub fn allotment(grants: &Grants, clocks: &Clocks) -> Allotment {
 async fn try_file(
     platform: Arc<Platform>,
     errand: Arc<Errand>,
+    written: Arc<GrantsFile>,
     opened: watch::Receiver<Option<String>>,
 ) -> Result<Box<Edition>, LoadReport> {
     let mut report = LoadReport::begun(errand.reference.name.clone());
     let trial = async {
-        let edition = platform.edition(&errand, &mut report).await?;
+        let edition = platform.edition(&errand, &written, &mut report).await?;
         // Only now: the one before may have been opened meanwhile.
         let served = opened.borrow().clone();
         if let Some(served) = served {

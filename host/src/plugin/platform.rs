@@ -3,16 +3,17 @@
 //! ```text
 //! load: find ─ read ─ digest ─ pin ─ validate ─ compile ─ link ─ instantiate ─ describe ─ check config ─ init ─► Provider
 //! list: every file ─────────────────── the same ──────────────────────────────────┘            ▲
-//!         any failure ─► LoadReport, kept for `list`; nothing else stops              Keeper: the same again
+//!         any failure ─► LoadReport, for status and `plugin list`; nothing else stops     Keeper: the same again
 //! ```
+//! Invariant: a digest that nobody named is pinned before anything that it asks for leaves the machine.
 
 mod examine;
 mod load;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
@@ -121,7 +122,7 @@ pub struct LoadRequest<'a> {
     pub group_key: &'a str,
 }
 
-/// One line of `fleetling plugin list`.
+/// One plugin as operators see it: one that was found, or one at work for a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginEntry {
     pub name: String,
@@ -130,15 +131,17 @@ pub struct PluginEntry {
     /// What the plugin says of itself.
     pub description: Option<Description>,
     pub state: PluginState,
+    /// A report of several lines: of one that runs, what keeps another file, or its grants, from it.
     pub last_error: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PluginState {
-    /// Found and sound, and no group asked for it.
+    /// Found and sound.
     Present,
+    /// At work for a group.
     Loaded,
-    /// It was not loaded for a group, or would not be for any.
+    /// No group could have it.
     Failed,
 }
 
@@ -155,7 +158,6 @@ pub struct Platform {
     requests: Arc<Semaphore>,
     /// What groups run now: one program for all of a digest.
     programs: Programs,
-    loads: Mutex<BTreeMap<String, PluginEntry>>,
     runtime: Arc<GuestRuntime>,
 }
 
@@ -189,15 +191,14 @@ impl Platform {
             grants,
             requests: Arc::new(Semaphore::new(REQUESTS_IN_ALL)),
             programs: Programs::default(),
-            loads: Mutex::default(),
             runtime: Arc::new(runtime),
             asked: watch::Sender::new(0),
             options,
         }))
     }
 
-    /// The group's provider, initialised; `open` is the caller's, and so is telling a failure, which knows the runner.
-    /// It is kept for [`Platform::list`].
+    /// The group's provider, initialised and pinned; `open` is the caller's, and so is telling a failure, which knows the
+    /// runner.
     pub async fn load(
         self: &Arc<Self>,
         request: LoadRequest<'_>,
@@ -205,31 +206,24 @@ impl Platform {
         let errand = self.errand(&request);
         let mut report = LoadReport::begun(errand.reference.name.clone());
         let before = self.look(errand.reference.clone(), Sighting::Absent).await;
-        let edition = match self.edition(&errand, &mut report).await {
-            Ok(edition) => {
-                let pinned = self.pin(&edition.standing, &edition.grants).await;
-                pinned.map(|()| edition)
-            }
-            Err(cause) => Err(cause),
+        let loading = async {
+            let edition = self.edition(&errand, &self.written(), &mut report).await?;
+            // Not before `init` has ended well, and before the first call that may use the network.
+            self.pin(&edition.standing, &edition.grants).await?;
+            Ok(edition)
         };
-        match edition {
+        match loading.await {
             Ok(edition) => {
-                let (entry, _) = entry(
-                    PluginState::Loaded,
-                    Some(edition.description.clone()),
-                    report,
-                    None,
-                );
-                self.loads().insert(errand.reference.name.clone(), entry);
                 edition.tell_loaded(None);
                 Ok(Arc::new(self.provide(errand, edition, before)))
             }
-            Err(cause) => {
-                let (entry, report) = entry(PluginState::Failed, None, report, Some(cause));
-                self.loads().insert(errand.reference.name, entry);
-                Err(report)
-            }
+            Err(cause) => Err(LoadReport { cause, ..report }),
         }
+    }
+
+    /// `plugins.toml` as it holds now.
+    fn written(&self) -> Arc<GrantsFile> {
+        self.grants.borrow().clone()
     }
 
     fn errand(&self, request: &LoadRequest<'_>) -> Errand {
@@ -248,7 +242,7 @@ impl Platform {
 
     /// `before`: the file as it was seen before it was read.
     fn provide(self: &Arc<Self>, errand: Errand, edition: Edition, before: Sighting) -> Provider {
-        let plugin = errand.reference.name.clone();
+        let (entry, shown) = watch::channel(edition.entry(None));
         let (current, now) = watch::channel(edition.current());
         let (granted, on_change) = watch::channel(0);
         let (opened, on_open) = watch::channel(None);
@@ -257,6 +251,9 @@ impl Platform {
             settling: Settling::from(before),
             errand: Arc::new(errand),
             edition,
+            refused: None,
+            trouble: None,
+            entry,
             grants: self.grants.clone(),
             asked: self.asked.subscribe(),
             current,
@@ -265,7 +262,7 @@ impl Platform {
             interval: self.options.watch_interval,
         };
         self.runtime.handle().spawn(keeper.run());
-        Provider::new(plugin, now, on_change, opened)
+        Provider::new(shown, now, on_change, opened)
     }
 
     /// The digest is trusted with these grants from now on, unless it may not have them.
@@ -333,25 +330,6 @@ impl Platform {
         }
     }
 
-    /// What [`Platform::list`] says of it from now on.
-    pub(super) fn note(&self, edition: &Edition, last_error: Option<String>) {
-        let Standing {
-            plugin,
-            file,
-            digest,
-            ..
-        } = &edition.standing;
-        let entry = PluginEntry {
-            name: plugin.clone(),
-            path: file.clone(),
-            digest: Some(*digest),
-            description: Some(edition.description.clone()),
-            state: PluginState::Loaded,
-            last_error,
-        };
-        self.loads().insert(plugin.clone(), entry);
-    }
-
     /// To be asked what it is, which needs no configuration and no grant.
     async fn ungranted(&self, standing: &Standing, program: Arc<Program>) -> Recipe {
         let nothing = Grants::default();
@@ -365,28 +343,40 @@ impl Platform {
         self.recipe(standing, &nothing, policy, program, &errand)
     }
 
-    /// Every plugin found, with what loading it would find, and every one that a group asked for.
+    /// Every plugin found, with what loading it would find, by their references.
     pub async fn list(&self) -> Vec<PluginEntry> {
-        let mut entries = self.loads().clone();
-        for found in self.directory.list() {
-            let is_known = entries.values().any(|entry| entry.path == found.file);
-            if is_known || entries.contains_key(&found.reference) {
-                continue;
-            }
+        let mut found = self.directory.list();
+        found.sort_by(|one, other| one.reference.cmp(&other.reference));
+        found.dedup_by(|later, first| later.reference == first.reference);
+        let mut entries = Vec::with_capacity(found.len());
+        for found in found {
             let mut report = LoadReport::begun(found.name.clone());
-            let (description, cause) = match self.survey(found.file, &mut report).await {
-                Ok(description) => (Some(description), None),
-                Err(cause) => (None, Some(cause)),
+            let surveyed = self.survey(found.file.clone(), &mut report).await;
+            let is_sound = surveyed.is_ok();
+            let last_error = match &surveyed {
+                Ok(_) => found.twin.map(|twin| {
+                    let twin = twin.display();
+                    format!("its name differs from {twin} in case only; next: keep one")
+                }),
+                Err(cause) => {
+                    report.cause = cause.clone();
+                    Some(report.to_string())
+                }
             };
-            let (mut entry, _) = entry(PluginState::Present, description, report, cause);
-            if let Some(twin) = found.twin {
-                let twin = twin.display();
-                let told = format!("its name differs from {twin} in case only; next: keep one");
-                entry.last_error.get_or_insert(told);
-            }
-            entries.insert(found.reference, entry);
+            entries.push(PluginEntry {
+                name: found.name,
+                path: found.file,
+                digest: report.digest,
+                description: surveyed.ok(),
+                state: if is_sound {
+                    PluginState::Present
+                } else {
+                    PluginState::Failed
+                },
+                last_error,
+            });
         }
-        entries.into_values().collect()
+        entries
     }
 
     /// What the plugin that a configuration names says of itself. Nothing is loaded and nothing kept.
@@ -409,42 +399,15 @@ impl Platform {
     async fn survey(&self, file: PathBuf, report: &mut LoadReport) -> Result<Description, Cause> {
         let Candidate {
             standing, program, ..
-        } = self.candidate(file, report).await?;
+        } = self.candidate(file, &self.written(), report).await?;
         let recipe = self.ungranted(&standing, program).await;
         self.guarded("describe", async move { describe(&recipe).await })
             .await
-    }
-
-    fn loads(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, PluginEntry>> {
-        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// By digest; whoever compiles holds the lock of that one.
 type Programs = Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<Weak<Program>>>>>;
-
-/// What is listed of one plugin, and its report with the cause written into it.
-fn entry(
-    state: PluginState,
-    description: Option<Description>,
-    mut report: LoadReport,
-    cause: Option<Cause>,
-) -> (PluginEntry, LoadReport) {
-    let mut entry = PluginEntry {
-        name: report.plugin.clone(),
-        path: report.file.clone().unwrap_or_default(),
-        digest: report.digest,
-        description,
-        state,
-        last_error: None,
-    };
-    if let Some(cause) = cause {
-        report.cause = cause;
-        entry.state = PluginState::Failed;
-        entry.last_error = Some(report.to_string());
-    }
-    (entry, report)
-}
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::actor::Actor;
 use super::grants::Limits;
+use super::platform::PluginEntry;
 use super::report::Digest;
 use crate::fleet::group::{
     CallFailure, Connection, Group, IncreaseOutcome, IncreaseRequest, InstanceGroup, InstanceRef,
@@ -15,7 +16,7 @@ use crate::fleet::group::{
 
 /// Dropping it ends its keeper, and its instances after the calls that are under way.
 pub struct Provider {
-    plugin: String,
+    entry: watch::Receiver<PluginEntry>,
     /// Replaced by the group's keeper; a call that began on one ends on it.
     current: watch::Receiver<Current>,
     granted: watch::Receiver<u64>,
@@ -32,13 +33,13 @@ pub struct Current {
 
 impl Provider {
     pub(super) fn new(
-        plugin: String,
+        entry: watch::Receiver<PluginEntry>,
         current: watch::Receiver<Current>,
         granted: watch::Receiver<u64>,
         opened: watch::Sender<Option<String>>,
     ) -> Self {
         Self {
-            plugin,
+            entry,
             current,
             granted,
             opened,
@@ -46,18 +47,18 @@ impl Provider {
     }
 
     /// The operator's name of the plugin.
-    pub fn plugin(&self) -> &str {
-        &self.plugin
+    pub fn plugin(&self) -> String {
+        self.entry.borrow().name.clone()
+    }
+
+    /// The file that runs, and what keeps another, or its grants, from it: as it changes.
+    pub fn entry(&self) -> watch::Receiver<PluginEntry> {
+        self.entry.clone()
     }
 
     /// Of the file that runs now.
     pub fn digest(&self) -> Digest {
         self.current.borrow().digest
-    }
-
-    /// Requests by host, for status and metrics; a file that takes over counts anew.
-    pub fn requests(&self) -> Vec<(String, super::egress::HostCount)> {
-        self.now().requests()
     }
 
     /// Requests under way now.

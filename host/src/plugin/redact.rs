@@ -11,6 +11,12 @@ pub fn clean(text: &str) -> String {
     shown.filter(|c| !c.is_control()).collect()
 }
 
+/// The same for a report, which keeps its lines.
+pub fn clean_lines(report: &str) -> String {
+    let lines = report.lines().map(clean);
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// In the place of a secret.
 pub const REDACTED: &str = "(redacted)";
 

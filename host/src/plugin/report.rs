@@ -150,7 +150,9 @@ impl Cause {
             Self::Lost { .. } => {
                 "put the release before back, and report it to the plugin's author".to_owned()
             }
-            Self::Store(_) => "let the manager's user write its state directory".to_owned(),
+            Self::Store(_) => {
+                "let the manager's user write its state directory; it is tried again by itself".to_owned()
+            }
         }
     }
 

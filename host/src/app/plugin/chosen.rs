@@ -76,6 +76,12 @@ pub(super) fn options(places: &Places<'_>) -> anyhow::Result<PlatformOptions> {
     places::platform_options(places.plugin_dirs, places.config, store)
 }
 
+/// Where the manager of this configuration answers.
+pub(super) fn listen_address(places: &Places<'_>) -> Option<String> {
+    let loaded = config::load(places.config, variable).ok()?;
+    loaded.config.listen_address
+}
+
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -48,7 +48,9 @@ impl Answer {
 /// If the command could not do its work; what to do next is in the error.
 pub async fn plugin(command: PluginCommand, places: Places<'_>) -> anyhow::Result<Answer> {
     match command {
-        PluginCommand::List { format } => list::list(&places, format).await.map(Answer::good),
+        PluginCommand::List { address, format } => {
+            list::list(&places, address, format).await.map(Answer::good)
+        }
         PluginCommand::Inspect { subject, format } => {
             inspect::inspect(&places, &subject, format).await
         }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::Egress;
+use super::{Egress, WayOut};
 
 /// One instance's; its calls come one after another.
 pub struct EgressHooks {
     egress: Arc<Egress>,
     call: CancellationToken,
+    way_out: WayOut,
 }
 
 impl EgressHooks {
@@ -18,7 +19,13 @@ impl EgressHooks {
         Self {
             egress,
             call: CancellationToken::new(),
+            way_out: WayOut::Closed,
         }
+    }
+
+    /// The instance is initialised.
+    pub fn let_out(&mut self) {
+        self.way_out = WayOut::Open;
     }
 
     /// Ends the requests that the call left behind, and gives their permits back.
@@ -47,9 +54,9 @@ impl WasiHttpHooks for EgressHooks {
         options: Option<RequestOptions>,
         _fut: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
-        let (egress, call) = (self.egress.clone(), self.call.clone());
+        let (egress, call, way_out) = (self.egress.clone(), self.call.clone(), self.way_out);
         Box::new(async move {
-            let sending = egress.send(request, options.unwrap_or_default());
+            let sending = egress.send(request, options.unwrap_or_default(), way_out);
             let sent = call.run_until_cancelled(sending).await;
             let (response, carrier) = sent.unwrap_or(Err(Error::ConnectionTerminated))?;
             let carrying = async move {

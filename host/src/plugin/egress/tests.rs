@@ -106,7 +106,7 @@ impl Egress {
         request: http::Request<WasiBody>,
         options: RequestOptions,
     ) -> Result<http::Response<WasiBody>, Error> {
-        let (response, carrier) = self.send(request, options).await?;
+        let (response, carrier) = self.send(request, options, WayOut::Open).await?;
         tokio::spawn(carrier.run());
         Ok(response)
     }
@@ -213,10 +213,6 @@ async fn adding_the_grant_heals_and_a_denial_is_news_once() {
     for _ in 0..3 {
         assert!(is_denied(&egress.answer(get(&url), quick()).await));
     }
-    let [(host, count)] = &egress.counts()[..] else {
-        panic!("one host was asked for");
-    };
-    assert_eq!((host, count.denied), (&url, 3));
     let asked = Target::parse(&url).expect("a target");
     let reach = grants("").reach(&json!({}));
     let denial = reach.admits(&asked).expect_err("nothing is granted");
@@ -413,6 +409,7 @@ async fn what_a_call_leaves_behind_ends_with_it() {
     let toml = format!("http = {urls:?}\nplaintext = true\nloopback = true");
     let egress = Arc::new(egress(&toml, &[]));
     let mut hooks = EgressHooks::new(egress.clone());
+    hooks.let_out();
     let mut sent = |url: &str| {
         let done = Box::new(async { Ok(()) });
         Box::into_pin(hooks.send_request(get(url), None, done))

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::load::{Candidate, describe};
-use super::{Grants, LoadRequest, Platform};
+use super::{Grants, LoadRequest, Platform, PluginEntry, PluginState};
 use crate::fleet::group::ProviderSettings;
 use crate::plugin::actor::{Actor, NotBuilt, Recipe};
 use crate::plugin::bindings::Description;
@@ -62,6 +62,7 @@ pub struct RehearsalRequest<'a> {
 pub struct Rehearsal {
     pub recipe: Arc<Recipe>,
     pub description: Description,
+    pub file: PathBuf,
     pub digest: Digest,
     pub grants: Grants,
     runtime: Arc<GuestRuntime>,
@@ -93,7 +94,7 @@ impl Platform {
         let program = self.program(bytes, standing.digest).await?;
         let compile = began.elapsed();
         let outline = self.engine.outline(&program);
-        let grants = standing.grants(&self.grants.borrow());
+        let grants = standing.grants(&self.written());
         let recipe = self.ungranted(&standing, program).await;
         let description = self
             .guarded("describe", async move { describe(&recipe).await })
@@ -140,7 +141,11 @@ impl Platform {
             grants,
             program,
         } = match &request.grants {
-            None => self.candidate(request.file.clone(), report).await?,
+            None => {
+                let written = self.written();
+                self.candidate(request.file.clone(), &written, report)
+                    .await?
+            }
             Some(grants) => {
                 let (standing, bytes) = self
                     .standing(request.plugin.to_owned(), request.file.clone())
@@ -168,6 +173,7 @@ impl Platform {
         Ok(Rehearsal {
             recipe,
             description,
+            file: standing.file,
             digest: standing.digest,
             grants,
             runtime: self.runtime.clone(),
@@ -191,7 +197,14 @@ impl Rehearsal {
         });
         let (_, granted) = watch::channel(0);
         let (opened, _) = watch::channel(None);
-        let plugin = self.recipe.plugin.clone();
-        Ok(Provider::new(plugin, current, granted, opened))
+        let (_, entry) = watch::channel(PluginEntry {
+            name: self.recipe.plugin.clone(),
+            path: self.file.clone(),
+            digest: Some(self.digest),
+            description: Some(self.description.clone()),
+            state: PluginState::Loaded,
+            last_error: None,
+        });
+        Ok(Provider::new(entry, current, granted, opened))
     }
 }

@@ -11,7 +11,7 @@ use crate::plugin::actor::{Actor, Instance, NotBuilt, Recipe};
 use crate::plugin::bindings::Description;
 use crate::plugin::egress::{Egress, EgressOptions, Policy};
 use crate::plugin::engine::{self, ProcessorTimeSpent, Program, Tenant};
-use crate::plugin::grants::{Grants, built_in};
+use crate::plugin::grants::{Grants, GrantsFile, built_in};
 use crate::plugin::keeper::{Edition, Errand, allotment};
 use crate::plugin::report::{Cause, Digest, LoadReport};
 use crate::plugin::schema;
@@ -20,19 +20,21 @@ use crate::plugin::trail::Trail;
 use crate::plugin::watch::{Standing, secrets_of};
 
 impl Platform {
-    /// Loads the file that the errand's reference names now, up to `init`. It is not pinned yet.
+    /// Loads the file that the errand's reference names now, up to `init`, with what `written` grants. It is not pinned
+    /// yet: of a build that fails its `init` nobody was asked to trust anything, and the next one must not be refused for
+    /// it. No request leaves until then; see [`Egress`].
     pub(in crate::plugin) async fn edition(
         &self,
         errand: &Errand,
+        written: &GrantsFile,
         report: &mut LoadReport,
     ) -> Result<Edition, Cause> {
+        let file = self.found(&errand.reference)?;
         let Candidate {
             standing,
             grants,
             program,
-        } = self
-            .candidate(self.found(&errand.reference)?, report)
-            .await?;
+        } = self.candidate(file, written, report).await?;
         let policy = Policy::read(&grants, &errand.config).await;
         let recipe = Arc::new(self.recipe(&standing, &grants, policy, program, errand));
         let (building, config) = (recipe.clone(), errand.config.clone());
@@ -63,6 +65,7 @@ impl Platform {
     pub(super) async fn candidate(
         &self,
         file: PathBuf,
+        written: &GrantsFile,
         report: &mut LoadReport,
     ) -> Result<Candidate, Cause> {
         let plugin = report.plugin.clone();
@@ -72,7 +75,7 @@ impl Platform {
             digest, is_shipped, ..
         } = standing;
         report.digest = Some(digest);
-        let grants = standing.grants(&self.grants.borrow());
+        let grants = standing.grants(written);
         self.pins
             .check(&standing.plugin, digest, &grants, is_shipped)?;
         Ok(Candidate {

@@ -168,7 +168,7 @@ fn every_kind_says_what_why_and_what_next() {
 
     plugin `hetzner` (plugins/hetzner.wasm, sha256 e3b0c44298fc…) was not loaded
       the manager's store failed: records/plugin-pin: No space left on device (os error 28)
-      next: let the manager's user write its state directory
+      next: let the manager's user write its state directory; it is tried again by itself
     "#);
 }
 

@@ -15,7 +15,7 @@ static HEARD: Mutex<Option<HashMap<String, Vec<String>>>> = Mutex::new(None);
 static LISTENING: Once = Once::new();
 
 /// For the whole test program: guests run on threads of their own. Every test has names of its own.
-pub(super) fn listen() {
+pub(in crate::plugin) fn listen() {
     LISTENING.call_once(|| {
         let subscriber = tracing_subscriber::registry().with(Ear.with_filter(LevelFilter::WARN));
         tracing::subscriber::set_global_default(subscriber).expect("nobody else listens");
@@ -23,12 +23,12 @@ pub(super) fn listen() {
 }
 
 /// Everything heard about `plugin`, once it is `lines` lines.
-pub(super) async fn heard(plugin: &str, lines: usize) -> String {
+pub(in crate::plugin) async fn heard(plugin: &str, lines: usize) -> String {
     until("heard", || async { all(plugin).len() >= lines }).await;
     all(plugin).join("\n")
 }
 
-pub(super) fn all(plugin: &str) -> Vec<String> {
+pub(in crate::plugin) fn all(plugin: &str) -> Vec<String> {
     let heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
     let heard = heard.as_ref().and_then(|heard| heard.get(plugin));
     heard.cloned().unwrap_or_default()

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use super::{Street, ear};
 use crate::fleet::group::{CallFailure, InstanceGroup};
-use crate::plugin::house::{PROVIDER, increase, provider, unknown, until};
+use crate::fleet::group::{InstanceId, InstanceRef};
+use crate::plugin::house::{PROVIDER, STRICT, increase, provider, unknown, until};
 
 const SPIN: &str = "(loop $l (br $l))";
 
 #[tokio::test]
 async fn spins_for_ever() {
-    let street = Street::new().await;
+    let street = Street::with("", |options| options.clocks.processor = STRICT).await;
     let spinning = provider(&[("update", SPIN)]);
     let rogue = street.load("spins", &spinning).await.expect("it loads");
     let why = unknown(street.beside(rogue.update()).await);
@@ -27,7 +28,7 @@ async fn spins_for_ever() {
 
 #[tokio::test]
 async fn spins_in_init() {
-    let street = Street::new().await;
+    let street = Street::with("", |options| options.clocks.processor = STRICT).await;
     let spinning = provider(&[("init", SPIN)]);
     let report = street.refused("spins-first", &spinning).await;
     insta::assert_snapshot!(report, @r"
@@ -153,28 +154,29 @@ async fn complaint_23_a_trap_costs_one_call_and_the_plugin_is_started_again() {
 #[tokio::test]
 async fn sleeps_for_ever() {
     let street = Street::with("", |options| {
-        options.clocks.other = Duration::from_millis(500);
+        options.clocks.heartbeat = Duration::from_millis(500);
     })
     .await;
     let sleeping = "(call $block (call $after (i64.const 3600000000000)))";
-    let bytes = provider(&[("update", sleeping)]);
+    let bytes = provider(&[("heartbeat", sleeping)]);
     let rogue = street.load("sleeps", &bytes).await.expect("it loads");
-    let why = unknown(street.beside(rogue.update()).await);
-    insta::assert_snapshot!(why, @"`update` of `sleeps` did not return in 500ms (0 requests in flight)");
+    let of = InstanceRef {
+        id: InstanceId("i-1".into()),
+        memo: String::new(),
+    };
+    let why = unknown(street.beside(rogue.heartbeat(of)).await);
+    insta::assert_snapshot!(why, @"`heartbeat` of `sleeps` did not return in 500ms (0 requests in flight)");
     insta::assert_snapshot!(ear::heard("sleeps", 1).await, @r"
     warning: plugin instance dropped
-      lane: reading
-      why: `update` of `sleeps` did not return in 500ms (0 requests in flight)
+      lane: lookup
+      why: `heartbeat` of `sleeps` did not return in 500ms (0 requests in flight)
       pause: 50ms
     ");
 }
 
 #[tokio::test]
 async fn floods_the_log() {
-    let street = Street::with("", |options| {
-        options.clocks.processor = Duration::from_secs(10);
-    })
-    .await;
+    let street = Street::new().await;
     let flooding = "(local.set $i (i32.const 5000))
       (loop $l
         (call $log (i32.const 3) (i32.const 1216) (i32.const 6) (i32.const 0) (i32.const 0))

@@ -109,6 +109,40 @@ fn leading(to: &'static [&'static str]) -> Resolver {
 }
 
 #[tokio::test]
+async fn asks_in_its_init() {
+    let listener = Listener::start(OK).await;
+    let grants = listener.granting("early", "127.0.0.1");
+    let street = Street::with(&grants, |_| {}).await;
+    let on_the_web =
+        |places: &[(&str, &str)]| provider_on_the_web("http", &listener.authority, places);
+    // It traps unless it is denied.
+    let fetch = format!("(if (i32.ne (call $fetch) (i32.const {DENIED})) (then unreachable))");
+    let refusing = format!("{fetch} (return (i32.const 512))");
+    let failing = on_the_web(&[("describe", &fetch), ("init", &refusing)]);
+    insta::assert_snapshot!(street.refused("early", &failing).await, @r"
+    plugin `early` (plugins/early.wasm, sha256 e3b0c44298fc…) was not loaded
+      `init` failed: unauthenticated: no key
+      next: correct this runner's plugin_config, as the problem says
+    ");
+    insta::assert_snapshot!(heard_without("early", listener.port, 1).await, @r"
+    warning: request denied: a plugin sends none before its `init` has ended, and no grant can allow it; next: report it to the plugin's author
+      target: http://127.0.0.1:PORT
+    ");
+
+    // That nobody came to trust it keeps the next build from nothing; from then on that one alone is trusted.
+    let next = on_the_web(&[("init", &fetch), ("increase", FETCH)]);
+    let rogue = street.load("early", &next).await.expect("it loads");
+    assert_eq!(listener.seen(), 0);
+    let report = street.refused("early", &failing).await;
+    assert!(report.contains("not the one trusted before"), "{report}");
+    let outcome = street.beside(rogue.increase(increase())).await;
+    assert_eq!(
+        (outcome.expect("it answers").accepted, listener.seen()),
+        (200, 1)
+    );
+}
+
+#[tokio::test]
 async fn asks_for_what_is_granted() {
     let listener = Listener::start(OK).await;
     let grants = listener.granting("asks", "127.0.0.1");
@@ -286,11 +320,7 @@ async fn is_answered_without_measure() {
     ] {
         let listener = Listener::start(answer).await;
         let grants = listener.granting(name, "127.0.0.1");
-        let street = Street::with(&grants, |options| {
-            // Seventeen megabytes in small pieces take an unoptimised host a while.
-            options.clocks.processor = Duration::from_secs(10);
-        })
-        .await;
+        let street = Street::with(&grants, |_| {}).await;
         let told = street.fetched(name, "http", &listener.authority).await;
         assert_eq!(told, code, "{name}");
     }
@@ -313,8 +343,6 @@ async fn asks_a_hundred_times_at_once() {
     let grants = listener.granting("storms", "127.0.0.1");
     let street = Street::with(&grants, |options| {
         options.clocks.other = Duration::from_secs(5);
-        // A hundred requests cost an unoptimised host some time of its own.
-        options.clocks.processor = Duration::from_secs(10);
     })
     .await;
     let storm = "(loop $l

@@ -102,9 +102,6 @@ async fn what_no_grant_could_name_is_denied_and_told_to_the_operator_once() {
     ] {
         assert!(is_denied(&egress.answer(get(url), quick()).await), "{url}");
     }
-    let counts = egress.counts();
-    let [(host, count)] = &counts[..] else {
-        panic!("they are counted together: {counts:?}");
-    };
-    assert_eq!((host.as_str(), count.denied), ("no host", 4));
+    let hosts: Vec<String> = lock(&egress.hosts).keys().cloned().collect();
+    assert_eq!(hosts, ["no host"], "they are told together");
 }

@@ -92,7 +92,6 @@ async fn limits_are_the_operators_and_change_while_requests_are_under_way() {
         policy(&toml("concurrent_requests = 3, first_byte = \"50ms\"")),
         None,
     );
-    assert_eq!(egress.limits().concurrent_requests, 3);
     tasks.extend((0..3).map(|_| ask()));
     reaches(5).await;
     assert_eq!(silent.seen(), 5, "three more under the new limit");

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::plugin::rogues::ear;
 
 /// `update` traps unless the secret `token` can be read; the answer's tag is at 2048.
 const READS_TOKEN: &str = "(call $secret (i32.const 1200) (i32.const 5) (i32.const 2048))
@@ -24,10 +25,6 @@ async fn grants_apply_live_and_every_change_is_counted() {
     let actor = house.load_as("aws", &bytes).await.expect("it loads");
     let mut granted = actor.granted();
     assert!(matches!(actor.update().await, Err(CallFailure::Refused(_))));
-    let [(asked, count)] = &actor.requests()[..] else {
-        panic!("it asked for one secret");
-    };
-    assert_eq!((asked.as_str(), count.denied), ("secret token", 1));
 
     let counts = async |granted: &mut watch::Receiver<u64>| {
         let changed = tokio::time::timeout(Duration::from_secs(10), granted.changed());
@@ -69,6 +66,48 @@ async fn a_plugin_with_grants_is_pinned_to_its_first_digest() {
             .await
             .expect("it is the trusted one"),
     );
+}
+
+#[tokio::test]
+async fn a_pin_that_the_store_cannot_keep_is_tried_again_and_told_once() {
+    ear::listen();
+    let state = tempfile::tempdir().expect("a directory");
+    let house = House::with("", |options| {
+        options.store = Store::open(state.path()).expect("it is ours");
+    });
+    let (token, table) = (
+        house.dir.path().join("token"),
+        house.dir.path().join("plugins.toml"),
+    );
+    put(&token, "t0ken");
+    let bytes = provider(&[("update", READS_TOKEN)]);
+    let actor = house.load_as("stored", &bytes).await.expect("it loads");
+    let trouble = || actor.entry().borrow().last_error.clone();
+    // Something stands where the pins are kept.
+    let pins = state.path().join("plugin-pin");
+    std::fs::write(&pins, "").expect("it is writable");
+    put(
+        &table,
+        format!("[stored]\nsecret.token = {{ file = {token:?} }}\n"),
+    );
+    until("refused", || async { trouble().is_some() }).await;
+    let told = trouble().expect("it was there a moment ago");
+    assert!(
+        told.contains("is granted nothing while it runs\n  the manager's store failed: "),
+        "{told}"
+    );
+    let refused = actor.update().await;
+    assert!(
+        matches!(refused, Err(CallFailure::Refused(_))),
+        "{refused:?}"
+    );
+
+    std::fs::remove_file(&pins).expect("it is there");
+    until("granted", || async { actor.update().await.is_ok() }).await;
+    until("mended", || async { trouble().is_none() }).await;
+    assert!(pins.join("stored").exists(), "it is pinned");
+    let lines = ear::all("stored").join("\n");
+    assert_eq!(lines.matches("granted nothing").count(), 1, "{lines}");
 }
 
 #[tokio::test]

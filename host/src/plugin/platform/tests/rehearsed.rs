@@ -25,9 +25,17 @@ fn patience() -> Patience {
 
 /// The checks of a file, with these grants and a configuration that the fixture takes.
 async fn checked(bytes: &[u8], grants: &str) -> Vec<Check> {
+    checked_within(PATIENT, bytes, grants).await
+}
+
+/// `processor`: the processor time of a call.
+async fn checked_within(processor: Duration, bytes: &[u8], grants: &str) -> Vec<Check> {
     let wire = Arc::new(Wire::default());
     let tap: Arc<dyn Tap> = wire.clone();
-    let house = House::with(grants, |options| options.tap = Some(tap));
+    let house = House::with(grants, |options| {
+        options.tap = Some(tap);
+        options.clocks.processor = processor;
+    });
     let config = json!({ "name": "group" });
     let request = RehearsalRequest {
         plugin: "rogue",
@@ -146,7 +154,7 @@ async fn checks_find_the_flaws_of_guests_in_the_sandbox() {
     assert!(found.starts_with("asked for 2: 0 accepted"), "{found}");
 
     let spins = "(if (global.get $calls) (then (loop $l (br $l))))";
-    let checks = checked(&provider(&[("update", spins)]), "").await;
+    let checks = checked_within(STRICT, &provider(&[("update", spins)]), "").await;
     let found = why(&checks, "open names the group, and changes nothing");
     assert!(found.contains("of processor time in `update`"), "{found}");
 }
