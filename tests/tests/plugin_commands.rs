@@ -238,6 +238,7 @@ async fn trust_asks_about_each_thing_that_is_refused_and_writes_what_was_read() 
         .asked(
             &trust,
             &[
+                ("variables of the environment", "n"),
                 ("aws_config", &config),
                 ("aws_credentials", &credentials),
                 ("127.0.0.1", "n"),
@@ -249,6 +250,7 @@ async fn trust_asks_about_each_thing_that_is_refused_and_writes_what_was_read() 
     ensure!(read()? == configuration.plugins);
 
     let answers = [
+        ("variables of the environment", "y"),
         ("aws_config", &*config),
         ("aws_credentials", &*credentials),
         ("127.0.0.1", "y"),
@@ -267,6 +269,7 @@ async fn trust_asks_about_each_thing_that_is_refused_and_writes_what_was_read() 
         "sha256 = \"",
         "loopback = true",
         "aws_credentials",
+        "\"AWS_REGION\"",
     ] {
         ensure!(written.contains(words), "{words:?} is missing:\n{written}");
     }

@@ -13,7 +13,19 @@ use crate::plugin::platform::{Platform, PluginEntry, PluginState};
 /// # Errors
 /// If `plugins.toml` cannot be used.
 pub(super) async fn list(places: &Places<'_>, format: AnswerFormat) -> anyhow::Result<String> {
-    let platform = Platform::start(chosen::options(places)?)?;
+    let options = chosen::options(places)?;
+    for given in places.plugin_dirs.iter().filter(|dir| !dir.is_dir()) {
+        eprintln!(
+            "fleetling: --plugin-dir {} is no folder here",
+            given.display()
+        );
+    }
+    let folders = options
+        .plugin_dirs
+        .iter()
+        .map(|dir| dir.display().to_string());
+    let folders = folders.collect::<Vec<_>>().join(", ");
+    let platform = Platform::start(options)?;
     let listed = platform.list().await.into_iter().map(|entry| {
         let shipped = |digest| platform.is_shipped(&entry.name, digest);
         let is_shipped = entry.digest.is_some_and(shipped);
@@ -26,10 +38,10 @@ pub(super) async fn list(places: &Places<'_>, format: AnswerFormat) -> anyhow::R
         return Ok(format!("{list:#}\n"));
     }
     if entries.is_empty() {
-        return Ok(
-            "no plugin was found; next: put a .wasm into a folder named with --plugin-dir\n"
-                .to_owned(),
-        );
+        return Ok(format!(
+            "no plugin was found in {folders} and PATH; next: put a .wasm into one of these folders, or name its own \
+             with --plugin-dir\n"
+        ));
     }
     let mut rows = vec![["NAME", "VERSION", "STATE", "DIGEST", "FROM"].map(str::to_owned)];
     rows.extend(entries.iter().map(row));
