@@ -109,7 +109,10 @@ impl Registry {
 
     /// Keeps the authority's certificate where Docker without root has it.
     pub fn trust_as_docker_does(&self) -> Result<()> {
-        let folder = self.home().join(".config/docker/certs.d").join(&self.address);
+        let folder = self
+            .home()
+            .join(".config/docker/certs.d")
+            .join(&self.address);
         std::fs::create_dir_all(&folder)?;
         std::fs::copy(self.authority(), folder.join("ca.crt"))?;
         Ok(())
@@ -311,7 +314,8 @@ impl Registry {
         let layer = serde_json::json!({ "mediaType": artifact_type });
         let mut manifest = self.manifest_of(repository, file, layer).await?;
         manifest["artifactType"] = artifact_type.into();
-        manifest["subject"] = serde_json::json!({"mediaType": MANIFEST, "digest": subject, "size": 1});
+        manifest["subject"] =
+            serde_json::json!({"mediaType": MANIFEST, "digest": subject, "size": 1});
         let written = self.home().join("referrer");
         std::fs::write(&written, manifest.to_string())?;
         let digest = sha256(&written).await?;

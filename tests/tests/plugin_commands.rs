@@ -45,6 +45,7 @@ async fn a_plugin_is_shown_with_what_it_asks_for_and_what_it_is_granted() -> Res
         "known here as `aws`",
         "shipped with this installation",
         "https://ec2.{region}.amazonaws.com  granted",
+        "the variable AWS_REGION  granted",
         "aws_credentials: the path in plugin_config.credentials_file, else the path in the variable AWS_SHARED_CREDENTIALS_FILE, else ~/.aws/credentials",
         "loopback          true",
         "128MiB",

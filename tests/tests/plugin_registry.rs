@@ -245,14 +245,21 @@ async fn sign(registry: &Registry, manifest: &str, key: &str) -> Result<()> {
 async fn sign_in_bundle(registry: &Registry, manifest: &str, key: &str) -> Result<()> {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
-    let (kind, bundle) = ("application/vnd.in-toto+json", "application/vnd.dev.sigstore.bundle.v0.3+json");
+    let (kind, bundle) = (
+        "application/vnd.in-toto+json",
+        "application/vnd.dev.sigstore.bundle.v0.3+json",
+    );
     let hex = manifest.trim_start_matches("sha256:");
     let statement = json!({
         "_type": "https://in-toto.io/Statement/v1", "predicateType": "https://sigstore.dev/cosign/sign/v1",
         "subject": [{"digest": {"sha256": hex}, "annotations": {}}], "predicate": {},
     });
     let statement = statement.to_string();
-    let signed = format!("DSSEv1 {} {kind} {} {statement}", kind.len(), statement.len());
+    let signed = format!(
+        "DSSEv1 {} {kind} {} {statement}",
+        kind.len(),
+        statement.len()
+    );
     std::fs::write(registry.home().join("statement"), signed)?;
     openssl(
         &registry.home(),
@@ -269,7 +276,9 @@ async fn sign_in_bundle(registry: &Registry, manifest: &str, key: &str) -> Resul
     });
     let file = registry.home().join("bundle.json");
     std::fs::write(&file, written.to_string())?;
-    registry.refer("team/fixture", manifest, &file, bundle).await
+    registry
+        .refer("team/fixture", manifest, &file, bundle)
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -347,7 +356,8 @@ async fn a_signature_is_checked_before_anything_is_installed() -> Result<()> {
         .await?;
     let kept = registry.done(&install).await?;
     ensure!(
-        kept.stdout.starts_with("fixture 1.2.3 was installed already\n")
+        kept.stdout
+            .starts_with("fixture 1.2.3 was installed already\n")
             && kept.stdout.contains("by the key")
             && kept.stdout.contains("--upgrade"),
         "{kept:?}"
@@ -360,7 +370,14 @@ async fn a_signature_is_checked_before_anything_is_installed() -> Result<()> {
         .await?;
     registry
         .refused(
-            &["install", &repository, "--key", publisher, "--upgrade", PLAIN],
+            &[
+                "install",
+                &repository,
+                "--key",
+                publisher,
+                "--upgrade",
+                PLAIN,
+            ],
             &["has no signature", "next: "],
         )
         .await?;
@@ -376,10 +393,16 @@ async fn a_registry_with_tls_is_trusted_as_docker_trusts_it() -> Result<()> {
     let push = ["push", text(&file)?, &repository];
     let kept = format!("/etc/docker/certs.d/{}/ca.crt", registry.address);
     registry
-        .refused(&push, &["signed by nobody whom this machine trusts", "next: ", &kept])
+        .refused(
+            &push,
+            &["signed by nobody whom this machine trusts", "next: ", &kept],
+        )
         .await?;
     registry
-        .refused(&[&push[..], &[PLAIN]].concat(), &["does not take plain http", "next: "])
+        .refused(
+            &[&push[..], &[PLAIN]].concat(),
+            &["does not take plain http", "next: "],
+        )
         .await?;
 
     registry.trust_as_docker_does()?;
@@ -387,16 +410,23 @@ async fn a_registry_with_tls_is_trusted_as_docker_trusts_it() -> Result<()> {
     registry.done(&["install", &repository]).await?;
     registry.log_in(USER, "wrong-guess")?;
     registry
-        .refused(&["install", &repository, "--upgrade"], &["refuses the login from"])
+        .refused(
+            &["install", &repository, "--upgrade"],
+            &["refuses the login from"],
+        )
         .await?;
     registry.log_in(USER, PASSWORD)?;
 
     // The same as every other program of the machine is told.
     std::fs::remove_dir_all(registry.home().join(".config"))?;
     let upgrade = ["install", &repository, "--upgrade"];
-    registry.refused(&upgrade, &["signed by nobody", "next: "]).await?;
+    registry
+        .refused(&upgrade, &["signed by nobody", "next: "])
+        .await?;
     let authority = text(&registry.authority())?.to_owned();
-    registry.environment.push(("SSL_CERT_FILE".to_owned(), authority));
+    registry
+        .environment
+        .push(("SSL_CERT_FILE".to_owned(), authority));
     registry.done(&upgrade).await?;
     Ok(())
 }

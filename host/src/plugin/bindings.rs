@@ -478,6 +478,15 @@ mod tests {
     }
 
     #[test]
+    fn only_names_are_taken_for_variables() {
+        let said = ["B_1", "A", "A", "", "a b", "X=1", &"L".repeat(65)];
+        let pairs = said.map(|name| ("env".to_owned(), name.to_owned()));
+        let other = ("other".to_owned(), "C".to_owned());
+        let named = pairs.into_iter().chain([other]).collect();
+        assert_eq!(variables(named), ["A", "B_1"]);
+    }
+
+    #[test]
     fn a_problem_is_cut_to_what_an_operator_reads() {
         let long = "x".repeat(TEXT_BYTES);
         let told = problem(saying(&"é".repeat(TEXT_BYTES), Some(&long)));

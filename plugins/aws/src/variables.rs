@@ -52,7 +52,11 @@ mod tests {
                 let text = std::fs::read_to_string(&path).expect("a source is text");
                 let quoted = text.split('"').filter(|piece| piece.starts_with("AWS_"));
                 let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-                found.extend(quoted.filter(|piece| piece.chars().all(is_name)).map(str::to_owned));
+                found.extend(
+                    quoted
+                        .filter(|piece| piece.chars().all(is_name))
+                        .map(str::to_owned),
+                );
             }
         }
     }
@@ -60,10 +64,16 @@ mod tests {
     #[test]
     fn whatever_is_read_is_told() {
         let mut found = Vec::new();
-        written(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+        written(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+            &mut found,
+        );
         assert!(found.len() > NAMES.len() / 2, "{found:?}");
         for name in found {
-            assert!(NAMES.contains(&name.as_str()), "{name} is read and not told");
+            assert!(
+                NAMES.contains(&name.as_str()),
+                "{name} is read and not told"
+            );
         }
         assert!(NAMES.is_sorted());
     }

@@ -92,6 +92,15 @@ pub(super) async fn trust(
         )),
         Err(why) => {
             say(&format!("it does not work yet: {}", clean(&why)));
+            let granted = review.grants(plugin)?.env;
+            let unset = granted.iter().filter(|name| !is_set(name));
+            let unset: Vec<_> = unset.map(|name| clean(name)).collect();
+            if !unset.is_empty() {
+                let unset = unset.join(", ");
+                say(&format!(
+                    "granted, and not set here, where it may be in a manager's environment: {unset}"
+                ));
+            }
             if !yes_to("Write what you granted nevertheless?")? {
                 return Ok(nothing_written());
             }
@@ -175,14 +184,6 @@ impl Review {
             if yes_to(&question)? {
                 self.add(plugin, &list)?;
             }
-        }
-        let unset = granted.iter().filter(|name| !is_set(name));
-        let unset: Vec<_> = unset.map(|name| clean(name)).collect();
-        if !unset.is_empty() && !self.is_shipped {
-            say(&format!(
-                "granted, and not set here: {}; a manager has its own environment",
-                unset.join(", ")
-            ));
         }
         if read.is_empty() {
             say("variables of the environment were not examined: it does not say which it reads");
