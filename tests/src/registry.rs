@@ -1,4 +1,5 @@
-//! A registry of a story's own: Debian's `docker-registry`, with a login or without, and the binary's commands that speak to it.
+//! A registry of a story's own: Debian's `docker-registry`, with a login or without, in plain HTTP or behind TLS, and the
+//! binary's commands that speak to it.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -29,6 +30,9 @@ pub enum Door {
 pub struct Registry {
     /// `host:port`; not loopback, so plain http is to be asked for.
     pub address: String,
+    /// Of the binary, beside `PATH` and `HOME`.
+    pub environment: Vec<(String, String)>,
+    is_secured: bool,
     run: Run,
 }
 
@@ -51,20 +55,72 @@ impl Answered {
 
 impl Registry {
     pub async fn start(door: Door) -> Result<Self> {
+        Self::begin(door, false).await
+    }
+
+    /// Behind TLS, with a certificate that the authority of [`Registry::authority`] signed.
+    pub async fn start_secured(door: Door) -> Result<Self> {
+        Self::begin(door, true).await
+    }
+
+    async fn begin(door: Door, is_secured: bool) -> Result<Self> {
         let run = tokio::task::spawn_blocking(Run::start).await??;
         let address = format!("{}:5000", run.host(HOST));
-        let registry = Self { address, run };
+        let registry = Self {
+            address,
+            environment: Vec::new(),
+            is_secured,
+            run,
+        };
+        std::fs::create_dir_all(registry.own())?;
+        if is_secured {
+            registry.certify().await?;
+        }
         registry.serve(door)?;
         registry.answers().await?;
         Ok(registry)
     }
 
+    /// What the container sees.
+    fn own(&self) -> PathBuf {
+        self.run.dir.join("registry")
+    }
+
+    /// The certificate of this story's authority.
+    pub fn authority(&self) -> PathBuf {
+        self.own().join("ca.pem")
+    }
+
+    /// An authority, and what it signs for the registry's address.
+    async fn certify(&self) -> Result<()> {
+        let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+        let host = self.run.host(HOST);
+        for arguments in [
+            format!("{new} -subj /CN=authority -keyout ca.key -out ca.pem"),
+            format!(
+                "{new} -subj /CN=registry -CA ca.pem -CAkey ca.key -keyout server.key -out server.pem \
+                 -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=IP:{host}"
+            ),
+        ] {
+            openssl(&self.own(), &arguments).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the authority's certificate where Docker without root has it.
+    pub fn trust_as_docker_does(&self) -> Result<()> {
+        let folder = self
+            .home()
+            .join(".config/docker/certs.d")
+            .join(&self.address);
+        std::fs::create_dir_all(&folder)?;
+        std::fs::copy(self.authority(), folder.join("ca.crt"))?;
+        Ok(())
+    }
+
     fn serve(&self, door: Door) -> Result<()> {
-        let Run {
-            name, label, dir, ..
-        } = &self.run;
-        let own = dir.join("registry");
-        std::fs::create_dir_all(&own)?;
+        let Run { name, label, .. } = &self.run;
+        let own = self.own();
         std::fs::write(own.join("htpasswd"), HTPASSWD)?;
         let host = self.run.host(HOST).to_string();
         let own = format!("{}:/own:ro", own.display());
@@ -80,6 +136,14 @@ impl Registry {
                 arguments.extend(["-e", setting]);
             }
         }
+        if self.is_secured {
+            for setting in [
+                "REGISTRY_HTTP_TLS_CERTIFICATE=/own/server.pem",
+                "REGISTRY_HTTP_TLS_KEY=/own/server.key",
+            ] {
+                arguments.extend(["-e", setting]);
+            }
+        }
         arguments.push("fleetling-lab/registry:latest");
         let started = crate::run::docker(&arguments);
         started.context("the registry did not start; `make setup` makes its image")?;
@@ -87,9 +151,16 @@ impl Registry {
     }
 
     async fn answers(&self) -> Result<()> {
-        let url = format!("http://{}/v2/", self.address);
+        let scheme = if self.is_secured { "https" } else { "http" };
+        let url = format!("{scheme}://{}/v2/", self.address);
+        let mut client = reqwest::Client::builder();
+        if self.is_secured {
+            let authority = std::fs::read(self.authority())?;
+            client = client.tls_certs_only([reqwest::Certificate::from_pem(&authority)?]);
+        }
+        let client = client.build()?;
         let asked = async {
-            while reqwest::get(&url).await.is_err() {
+            while client.get(&url).send().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
@@ -148,6 +219,7 @@ impl Registry {
             .env_clear()
             .env("PATH", &installation.search_path)
             .env("HOME", &home)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output()
@@ -182,8 +254,19 @@ impl Registry {
         repository: &str,
         tag: &str,
         file: &Path,
-        mut layer: serde_json::Value,
+        layer: serde_json::Value,
     ) -> Result<()> {
+        let manifest = self.manifest_of(repository, file, layer).await?;
+        self.put_manifest(repository, tag, &manifest).await
+    }
+
+    /// The same without the manifest itself, which is answered.
+    async fn manifest_of(
+        &self,
+        repository: &str,
+        file: &Path,
+        mut layer: serde_json::Value,
+    ) -> Result<serde_json::Value> {
         let base = format!("http://{}/v2/{repository}", self.address);
         let http = reqwest::Client::new();
         let (bytes, digest) = (std::fs::read(file)?, sha256(file).await?);
@@ -195,16 +278,54 @@ impl Registry {
             let put = http.put(format!("{place}&digest={digest}")).body(bytes);
             put.send().await?.error_for_status()?;
         }
-        let manifest = serde_json::json!({
+        Ok(serde_json::json!({
             "schemaVersion": 2, "mediaType": MANIFEST, "layers": [layer],
             "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": EMPTY, "size": 2},
-        });
-        let put = http
-            .put(format!("{base}/manifests/{tag}"))
-            .header("content-type", MANIFEST)
+        }))
+    }
+
+    async fn put_manifest(
+        &self,
+        repository: &str,
+        reference: &str,
+        manifest: &serde_json::Value,
+    ) -> Result<()> {
+        let kind = manifest["mediaType"].as_str().context("it says no type")?;
+        let put = reqwest::Client::new()
+            .put(format!(
+                "http://{}/v2/{repository}/manifests/{reference}",
+                self.address
+            ))
+            .header("content-type", kind)
             .body(manifest.to_string());
         put.send().await?.error_for_status()?;
         Ok(())
+    }
+
+    /// Refers with a file to the manifest of a digest, as clients do where the registry keeps no list: the index under
+    /// the tag made of that digest names it, alone.
+    pub async fn refer(
+        &self,
+        repository: &str,
+        subject: &str,
+        file: &Path,
+        artifact_type: &str,
+    ) -> Result<()> {
+        let layer = serde_json::json!({ "mediaType": artifact_type });
+        let mut manifest = self.manifest_of(repository, file, layer).await?;
+        manifest["artifactType"] = artifact_type.into();
+        manifest["subject"] =
+            serde_json::json!({"mediaType": MANIFEST, "digest": subject, "size": 1});
+        let written = self.home().join("referrer");
+        std::fs::write(&written, manifest.to_string())?;
+        let digest = sha256(&written).await?;
+        self.put_manifest(repository, &digest, &manifest).await?;
+        let index = serde_json::json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [{
+            "mediaType": MANIFEST, "artifactType": artifact_type, "digest": digest,
+            "size": manifest.to_string().len(),
+        }]});
+        let tag = subject.replace(':', "-");
+        self.put_manifest(repository, &tag, &index).await
     }
 
     /// What is there under a tag, as it was written.
@@ -227,8 +348,22 @@ impl Registry {
 }
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Digest of `{}`.
 const EMPTY: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+
+/// Runs openssl in a folder.
+pub async fn openssl(folder: &Path, arguments: &str) -> Result<()> {
+    let output = Command::new("openssl")
+        .args(arguments.split_whitespace())
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .context("openssl cannot be run")?;
+    ensure!(output.status.success(), "openssl {arguments}: {output:?}");
+    Ok(())
+}
 
 /// `sha256sum` of a file, as registries write it.
 pub async fn sha256(file: &Path) -> Result<String> {

@@ -11,7 +11,10 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("wasmtime_wasi_http", &["host/src/plugin"]),
     ("bollard", &["host/src/docker"]),
     ("russh", &["host/src/fleet/connector"]),
-    ("rustls", &["host/src/plugin/egress"]),
+    (
+        "rustls",
+        &["host/src/plugin/egress", "host/src/plugin/registry/client"],
+    ),
     ("rustls_platform_verifier", &["host/src/plugin/egress"]),
     (
         "reqwest",

@@ -45,6 +45,7 @@ async fn a_plugin_is_shown_with_what_it_asks_for_and_what_it_is_granted() -> Res
         "known here as `aws`",
         "shipped with this installation",
         "https://ec2.{region}.amazonaws.com  granted",
+        "the variable AWS_REGION  granted",
         "aws_credentials: the path in plugin_config.credentials_file, else the path in the variable AWS_SHARED_CREDENTIALS_FILE, else ~/.aws/credentials",
         "loopback          true",
         "128MiB",
@@ -238,6 +239,7 @@ async fn trust_asks_about_each_thing_that_is_refused_and_writes_what_was_read() 
         .asked(
             &trust,
             &[
+                ("variables of the environment", "n"),
                 ("aws_config", &config),
                 ("aws_credentials", &credentials),
                 ("127.0.0.1", "n"),
@@ -249,6 +251,7 @@ async fn trust_asks_about_each_thing_that_is_refused_and_writes_what_was_read() 
     ensure!(read()? == configuration.plugins);
 
     let answers = [
+        ("variables of the environment", "y"),
         ("aws_config", &*config),
         ("aws_credentials", &*credentials),
         ("127.0.0.1", "y"),
@@ -267,6 +270,7 @@ async fn trust_asks_about_each_thing_that_is_refused_and_writes_what_was_read() 
         "sha256 = \"",
         "loopback = true",
         "aws_credentials",
+        "\"AWS_REGION\"",
     ] {
         ensure!(written.contains(words), "{words:?} is missing:\n{written}");
     }

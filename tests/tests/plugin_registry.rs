@@ -1,10 +1,9 @@
 //! Plugins in a registry, Debian's own: pushed, installed, upgraded, verified, and found by the manager's commands.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use fleetling_lab::registry::{Door, PASSWORD, Registry, USER, sha256};
+use fleetling_lab::registry::{Door, PASSWORD, Registry, USER, openssl, sha256};
 use serde_json::json;
 
 const PROVIDER: &str = include_str!("../../host/src/plugin/fixtures/provider.wat");
@@ -218,20 +217,7 @@ async fn a_registry_with_a_login_is_entered_with_docker_s() -> Result<()> {
     Ok(())
 }
 
-/// Runs openssl in the story's folder.
-async fn openssl(registry: &Registry, arguments: &str) -> Result<()> {
-    let output = tokio::process::Command::new("openssl")
-        .args(arguments.split(' '))
-        .current_dir(registry.home())
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .context("openssl cannot be run")?;
-    ensure!(output.status.success(), "openssl {arguments}: {output:?}");
-    Ok(())
-}
-
-/// What `cosign sign --key` leaves in the registry.
+/// What `cosign sign --key` leaves in the registry before its version 3.
 async fn sign(registry: &Registry, manifest: &str, key: &str) -> Result<()> {
     use base64::Engine as _;
     let payload = json!({"critical": {
@@ -241,7 +227,7 @@ async fn sign(registry: &Registry, manifest: &str, key: &str) -> Result<()> {
     let file = registry.home().join("payload");
     std::fs::write(&file, payload.to_string())?;
     openssl(
-        registry,
+        &registry.home(),
         &format!("dgst -sha256 -sign {key} -out payload.sig payload"),
     )
     .await?;
@@ -255,18 +241,58 @@ async fn sign(registry: &Registry, manifest: &str, key: &str) -> Result<()> {
     registry.put("team/fixture", &tag, &file, layer).await
 }
 
+/// What cosign 3 leaves there, by its specification: a bundle around a signed statement, which refers to the manifest.
+async fn sign_in_bundle(registry: &Registry, manifest: &str, key: &str) -> Result<()> {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let (kind, bundle) = (
+        "application/vnd.in-toto+json",
+        "application/vnd.dev.sigstore.bundle.v0.3+json",
+    );
+    let hex = manifest.trim_start_matches("sha256:");
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1", "predicateType": "https://sigstore.dev/cosign/sign/v1",
+        "subject": [{"digest": {"sha256": hex}, "annotations": {}}], "predicate": {},
+    });
+    let statement = statement.to_string();
+    let signed = format!(
+        "DSSEv1 {} {kind} {} {statement}",
+        kind.len(),
+        statement.len()
+    );
+    std::fs::write(registry.home().join("statement"), signed)?;
+    openssl(
+        &registry.home(),
+        &format!("dgst -sha256 -sign {key} -out statement.sig statement"),
+    )
+    .await?;
+    let signature = std::fs::read(registry.home().join("statement.sig"))?;
+    let written = json!({
+        "mediaType": bundle, "verificationMaterial": {"publicKey": {"hint": "of-the-key"}, "tlogEntries": []},
+        "dsseEnvelope": {
+            "payload": STANDARD.encode(&statement), "payloadType": kind,
+            "signatures": [{"sig": STANDARD.encode(signature), "keyid": ""}],
+        },
+    });
+    let file = registry.home().join("bundle.json");
+    std::fs::write(&file, written.to_string())?;
+    registry
+        .refer("team/fixture", manifest, &file, bundle)
+        .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_is_checked_before_anything_is_installed() -> Result<()> {
     let registry = Registry::start(Door::Open).await?;
     let file = provider(&registry, "1.2.3")?;
     for key in ["publisher", "stranger"] {
         openssl(
-            &registry,
+            &registry.home(),
             &format!("ecparam -name prime256v1 -genkey -noout -out {key}.key"),
         )
         .await?;
         openssl(
-            &registry,
+            &registry.home(),
             &format!("pkey -in {key}.key -pubout -out {key}.pem"),
         )
         .await?;
@@ -275,7 +301,7 @@ async fn a_signature_is_checked_before_anything_is_installed() -> Result<()> {
     let stranger = registry.home().join("stranger.pem");
     let (publisher, stranger) = (text(&publisher)?, text(&stranger)?);
     openssl(
-        &registry,
+        &registry.home(),
         "dgst -sha256 -sign publisher.key -out 1.2.3.wasm.sig 1.2.3.wasm",
     )
     .await?;
@@ -298,10 +324,18 @@ async fn a_signature_is_checked_before_anything_is_installed() -> Result<()> {
     registry
         .refused(&install, &["has no signature", "next: "])
         .await?;
-    sign(&registry, &manifest, "publisher.key").await?;
+    // Each of both places is enough.
+    sign_in_bundle(&registry, &manifest, "publisher.key").await?;
+    let verify = ["verify", &repository, "--key", publisher, PLAIN];
+    registry.done(&verify).await?;
+    sign_in_bundle(&registry, &manifest, "stranger.key").await?;
     registry
-        .done(&["verify", &repository, "--key", publisher, PLAIN])
+        .refused(&verify, &["not by this key", "next: "])
         .await?;
+    sign(&registry, &manifest, "publisher.key").await?;
+    registry.done(&verify).await?;
+    sign(&registry, &manifest, "stranger.key").await?;
+    sign_in_bundle(&registry, &manifest, "publisher.key").await?;
     registry
         .refused(
             &["install", &repository, "--key", stranger, PLAIN],
@@ -314,5 +348,85 @@ async fn a_signature_is_checked_before_anything_is_installed() -> Result<()> {
     );
     let installed = registry.done(&install).await?;
     ensure!(installed.stdout.contains("by the key"), "{installed:?}");
+
+    // A key is no wish for a newer version: what is there is checked, and stays.
+    let newer = provider(&registry, "1.3.0")?;
+    registry
+        .done(&["push", text(&newer)?, &repository, PLAIN])
+        .await?;
+    let kept = registry.done(&install).await?;
+    ensure!(
+        kept.stdout
+            .starts_with("fixture 1.2.3 was installed already\n")
+            && kept.stdout.contains("by the key")
+            && kept.stdout.contains("--upgrade"),
+        "{kept:?}"
+    );
+    registry
+        .refused(
+            &["install", &repository, "--key", stranger, PLAIN],
+            &["1.2.3", "not by this key", "next: "],
+        )
+        .await?;
+    registry
+        .refused(
+            &[
+                "install",
+                &repository,
+                "--key",
+                publisher,
+                "--upgrade",
+                PLAIN,
+            ],
+            &["has no signature", "next: "],
+        )
+        .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_with_tls_is_trusted_as_docker_trusts_it() -> Result<()> {
+    let mut registry = Registry::start_secured(Door::Locked).await?;
+    let file = provider(&registry, "1.2.3")?;
+    let repository = registry.reference("team/fixture");
+    registry.log_in(USER, PASSWORD)?;
+    let push = ["push", text(&file)?, &repository];
+    let kept = format!("/etc/docker/certs.d/{}/ca.crt", registry.address);
+    registry
+        .refused(
+            &push,
+            &["signed by nobody whom this machine trusts", "next: ", &kept],
+        )
+        .await?;
+    registry
+        .refused(
+            &[&push[..], &[PLAIN]].concat(),
+            &["does not take plain http", "next: "],
+        )
+        .await?;
+
+    registry.trust_as_docker_does()?;
+    registry.done(&push).await?;
+    registry.done(&["install", &repository]).await?;
+    registry.log_in(USER, "wrong-guess")?;
+    registry
+        .refused(
+            &["install", &repository, "--upgrade"],
+            &["refuses the login from"],
+        )
+        .await?;
+    registry.log_in(USER, PASSWORD)?;
+
+    // The same as every other program of the machine is told.
+    std::fs::remove_dir_all(registry.home().join(".config"))?;
+    let upgrade = ["install", &repository, "--upgrade"];
+    registry
+        .refused(&upgrade, &["signed by nobody", "next: "])
+        .await?;
+    let authority = text(&registry.authority())?.to_owned();
+    registry
+        .environment
+        .push(("SSL_CERT_FILE".to_owned(), authority));
+    registry.done(&upgrade).await?;
     Ok(())
 }

@@ -42,8 +42,10 @@ pub fn add_to_linker(linker: &mut wasmtime::component::Linker<Sandbox>) -> wasmt
 const TEXT_BYTES: usize = 4 << 10;
 /// Of an instance's ID: a resource path of Azure has about 250.
 const ID_BYTES: usize = 1 << 10;
-/// Characters of one that is refused.
+/// Characters of one that is refused, and of a variable's name.
 const SHOWN: usize = 64;
+/// Of the environment, that one plugin reads: the AWS plugin has some 25.
+const VARIABLES: usize = 64;
 
 /// What a plugin says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,9 @@ pub struct Description {
     pub config_schema: String,
     /// Grants it asks for, as entries or templates: shown to the operator, never believed.
     pub wants: Vec<String>,
+    /// Names of variables of the environment that it reads, each to be granted. What it does not name, it may read all
+    /// the same once it is granted.
+    pub variables: Vec<String>,
 }
 
 /// One instance of a plugin: store and exports together, because either is useless alone.
@@ -73,6 +78,7 @@ impl Guest {
             version: told(description.version),
             config_schema: description.config_schema,
             wants: description.wants.into_iter().map(told).collect(),
+            variables: variables(description.extras),
         })
     }
 
@@ -373,6 +379,18 @@ fn extra(extras: Vec<(String, String)>, key: &str) -> Option<String> {
     values.next().map(|(_, value)| value)
 }
 
+/// Those of the reserved key `env` that are names; a grant can say no other.
+fn variables(extras: Vec<(String, String)>) -> Vec<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_name = |name: &String| (1..=SHOWN).contains(&name.len()) && name.chars().all(is_part);
+    let named = extras.into_iter().filter(|(key, _)| key == "env");
+    let mut names: Vec<_> = named.map(|(_, name)| name).filter(is_name).collect();
+    names.sort();
+    names.dedup();
+    names.truncate(VARIABLES);
+    names
+}
+
 fn listed(instance: wit::Instance) -> Listed {
     use wit::InstanceState as W;
     Listed {
@@ -457,6 +475,15 @@ mod tests {
             retry_after_ms: None,
             extras: Vec::new(),
         }
+    }
+
+    #[test]
+    fn only_names_are_taken_for_variables() {
+        let said = ["B_1", "A", "A", "", "a b", "X=1", &"L".repeat(65)];
+        let pairs = said.map(|name| ("env".to_owned(), name.to_owned()));
+        let other = ("other".to_owned(), "C".to_owned());
+        let named = pairs.into_iter().chain([other]).collect();
+        assert_eq!(variables(named), ["A", "B_1"]);
     }
 
     #[test]

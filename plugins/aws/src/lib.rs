@@ -27,6 +27,7 @@ mod problem;
 mod resize;
 mod sign;
 mod survey;
+mod variables;
 mod wire;
 mod wishes;
 mod xml;
@@ -81,7 +82,7 @@ impl Provider for Aws {
                 .map(|service| format!("https://{}.{{region}}.amazonaws.com", service.name()))
                 .chain(credentials::SERVICES.map(str::to_owned))
                 .collect(),
-            extras: Vec::new(),
+            extras: variables::named(),
         }
     }
 

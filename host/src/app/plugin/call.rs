@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use rand::Rng as _;
 use serde_json::{Value, json};
 
@@ -67,9 +67,10 @@ impl Arguments {
         };
         match (call.function, &written[..]) {
             (Function::Increase, [count]) => {
-                arguments.count = count
-                    .parse()
-                    .with_context(|| format!("\"{count}\" is no count; next: `increase 1`"))?;
+                let Ok(parsed) = count.parse() else {
+                    bail!("\"{count}\" is no count; next: `increase 1`");
+                };
+                arguments.count = parsed;
             }
             (Function::Increase, _) => bail!("increase takes one count; next: `increase 1`"),
             (Function::Decrease, ids) => arguments.ids = ids.to_vec(),

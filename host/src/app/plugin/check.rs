@@ -126,16 +126,19 @@ fn is_interrupted(checks: &[Check]) -> bool {
 }
 
 fn summary(checks: &[Check]) -> Answer {
-    let (mut passed, mut failed, mut not_checked) = (0, 0, 0);
+    let (mut passed, mut failed, mut not_checked, mut inapplicable) = (0, 0, 0, 0);
     for check in checks {
         match check.verdict {
             Verdict::Passed => passed += 1,
             Verdict::Failed(_) => failed += 1,
             Verdict::NotChecked(_) => not_checked += 1,
+            Verdict::Inapplicable(_) => inapplicable += 1,
         }
     }
     Answer {
-        text: format!("{passed} passed, {failed} failed, {not_checked} not checked\n"),
+        text: format!(
+            "{passed} passed, {failed} failed, {not_checked} not checked, {inapplicable} inapplicable\n"
+        ),
         is_good: failed == 0,
     }
 }

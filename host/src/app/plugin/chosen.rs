@@ -1,6 +1,6 @@
 //! What a command line means: which file, under which name, for which runner.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -41,6 +41,7 @@ impl Chosen {
         let written = &subject.file;
         if let Some(path) = path(written) {
             let file = std::path::absolute(&path)?;
+            named(&file)?;
             let reference = Reference::parse(&file.to_string_lossy());
             return Ok(Self {
                 plugin: reference.name,
@@ -68,9 +69,28 @@ impl Chosen {
     }
 }
 
+/// A path that somebody wrote leads to a file, or it is said what it leads to.
+pub(super) fn named(file: &Path) -> anyhow::Result<()> {
+    let shown = file.display();
+    match std::fs::metadata(file) {
+        Ok(found) if found.is_dir() => {
+            bail!("{shown} is a folder; next: name the plugin's .wasm in it")
+        }
+        Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => {
+            bail!("{shown} is not there; next: check the path, or see `fleetling plugin list`")
+        }
+        // Whatever else is wrong with it, who reads it says.
+        _ => Ok(()),
+    }
+}
+
 /// For commands that need no runner; the configuration is looked at only to find the manager's state.
 pub(super) fn options(places: &Places<'_>) -> anyhow::Result<PlatformOptions> {
-    let loaded = config::load(places.config, variable).ok();
+    let loaded = config::load(places.config, variable);
+    if let (Err(problem), true) = (&loaded, places.config.exists()) {
+        eprintln!("fleetling: {problem}\nfleetling: so what a manager trusts is not known here");
+    }
+    let loaded = loaded.ok();
     let config = loaded.as_ref().map(|loaded| &loaded.config);
     let store = places::beside_manager(places.config, config);
     places::platform_options(places.plugin_dirs, places.config, store)

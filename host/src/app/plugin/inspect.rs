@@ -141,7 +141,11 @@ fn text(it: &Examined) -> String {
         };
         let _ = writeln!(out, "  {}  {state}", want.origin);
     }
-    if wants.is_empty() {
+    for (name, is_granted) in variables(it) {
+        let state = if is_granted { "granted" } else { "not granted" };
+        let _ = writeln!(out, "  the variable {name}  {state}");
+    }
+    if wants.is_empty() && said.variables.is_empty() {
         out.push_str("  nothing that it names\n");
     }
 
@@ -156,7 +160,7 @@ fn text(it: &Examined) -> String {
 
     out.push_str("\nlimits\n");
     for (key, value) in limits(&it.grants) {
-        let _ = writeln!(out, "  {key:18}{value}");
+        let _ = writeln!(out, "  {key:22}{value}");
     }
 
     out.push_str("\nplugin_config\n");
@@ -198,6 +202,12 @@ fn text(it: &Examined) -> String {
     out
 }
 
+/// What it reads of the environment by its own word, and whether it may.
+fn variables(it: &Examined) -> impl Iterator<Item = (&str, bool)> {
+    let read = it.description.variables.iter();
+    read.map(|name| (name.as_str(), it.grants.env.contains(name)))
+}
+
 fn as_json(it: &Examined) -> Value {
     let said = &it.description;
     let wants = said.wants.iter().map(|one| {
@@ -237,6 +247,9 @@ fn as_json(it: &Examined) -> Value {
         "compile_ms": u64::try_from(it.compile.as_millis()).unwrap_or(u64::MAX),
         "shipped": it.is_shipped,
         "wants": wants.collect::<Vec<_>>(),
+        "variables": variables(it)
+            .map(|(name, is_granted)| json!({ "name": name, "granted": is_granted }))
+            .collect::<Vec<_>>(),
         "granted": pairs(granted(&it.grants)),
         "limits": limits,
         "config_schema": serde_json::from_str::<Value>(&said.config_schema).unwrap_or_default(),

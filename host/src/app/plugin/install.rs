@@ -17,8 +17,11 @@ use crate::plugin::registry::install::{Arrival, Placed};
 use crate::plugin::registry::printable;
 use crate::plugin::registry::pull::{self, Pinned, Pulled};
 use crate::plugin::registry::signature::PublicKey;
+use crate::plugin::registry::signed;
 use crate::plugin::report::LoadReport;
 use crate::store::Store;
+
+const UPGRADE: &str = "next: --upgrade gets the newest version that fits\n";
 
 /// Pulls, checks the signature if there is a key, examines in the sandbox, and puts in place what passed.
 ///
@@ -29,17 +32,23 @@ pub(super) async fn install(places: &Places<'_>, install: Install) -> anyhow::Re
     let key = install.key.as_deref().map(PublicKey::read).transpose()?;
     let dir = target(places, install.to.as_deref())?;
     let there = Directory::new(vec![dir.clone()], None).installed(&remote);
-    if let Some(file) = there.filter(|_| !install.upgrade && key.is_none()) {
+    let there = there.filter(|_| !install.upgrade);
+    if let (Some(file), None) = (&there, &key) {
         return Ok(Answer::good(format!(
-            "{} is installed as {}\nnext: --upgrade gets the newest version that fits\n",
+            "{} is installed as {}\n{UPGRADE}",
             install.reference,
             file.display()
         )));
     }
-    let client = client(&remote, Access::Read, &install.transport).await?;
+    // What is there is held against its own signature: a key is no wish for a newer one.
+    let meant = match &there {
+        Some(file) => installed(&remote, file)?,
+        None => remote.clone(),
+    };
+    let client = client(&meant, Access::Read, &install.transport).await?;
     let pinned = pull::resolve(&client).await?;
     if let Some(key) = &key {
-        pull::check(&client, &pinned, key).await?;
+        signed::check(&client, &pinned, key).await?;
     }
     let pulled = pull::pull(&client, &pinned).await?;
     // Its folder is named by its version, which only the plugin itself may tell: it is looked at first.
@@ -64,6 +73,12 @@ pub(super) async fn install(places: &Places<'_>, install: Install) -> anyhow::Re
         examined: &examined,
     };
     Ok(Answer::good(facts.told()))
+}
+
+/// The same repository, at the version of this file's folder.
+fn installed(remote: &Remote, file: &Path) -> anyhow::Result<Remote> {
+    let folder = file.parent().and_then(Path::file_name).unwrap_or_default();
+    Ok(Remote::parse(&remote.at(&folder.to_string_lossy()))?)
 }
 
 fn target(places: &Places<'_>, to: Option<&Path>) -> anyhow::Result<PathBuf> {
@@ -156,6 +171,9 @@ impl Facts<'_> {
             text,
             "next: write `plugin = \"{reference}\"` in config.toml; {granted}"
         );
+        if *self.placed == Placed::Same && !install.upgrade {
+            text.push_str(UPGRADE);
+        }
         match &examined.grants.sha256 {
             Some(wanted) if *wanted != digest => {
                 let _ = writeln!(

@@ -26,7 +26,16 @@ pub(super) async fn list(
     address: Option<String>,
     format: AnswerFormat,
 ) -> anyhow::Result<String> {
-    let platform = Platform::start(chosen::options(places)?)?;
+    let options = chosen::options(places)?;
+    for given in places.plugin_dirs.iter().filter(|dir| !dir.is_dir()) {
+        eprintln!(
+            "fleetling: --plugin-dir {} is no folder here",
+            given.display()
+        );
+    }
+    let folders = options.plugin_dirs.iter();
+    let folders: Vec<_> = folders.map(|dir| dir.display().to_string()).collect();
+    let platform = Platform::start(options)?;
     let manager = Manager::asked(address.or_else(|| chosen::listen_address(places))).await;
     let found = platform.list().await.into_iter().map(|entry| {
         let shipped = |digest| platform.is_shipped(&entry.name, digest);
@@ -40,7 +49,7 @@ pub(super) async fn list(
             let list = json!({ "manager": manager.address(), "plugins": plugins });
             format!("{list:#}\n")
         }
-        AnswerFormat::Text => text(&rows, &manager),
+        AnswerFormat::Text => text(&rows, &folders, &manager),
     })
 }
 
@@ -227,11 +236,14 @@ fn with_those_at_work(mut rows: Vec<Row>, at_work: &[AtWork]) -> Vec<Row> {
     rows
 }
 
-fn text(rows: &[Row], manager: &Manager) -> String {
+fn text(rows: &[Row], folders: &[String], manager: &Manager) -> String {
     let mut out = String::new();
     if rows.is_empty() {
-        out.push_str(
-            "no plugin was found; next: put a .wasm into a folder named with --plugin-dir\n",
+        let _ = writeln!(
+            out,
+            "no plugin was found in {} and PATH; next: put a .wasm into one of these folders, or name its own with \
+             --plugin-dir",
+            folders.join(", ")
         );
     } else {
         let heads = ["NAME", "VERSION", "STATE", "DIGEST", "RUNNERS", "FROM"].map(str::to_owned);
@@ -323,7 +335,7 @@ mod tests {
             at_work: vec![aws, fixed, refused, missing],
         };
         let rows = with_those_at_work(rows, manager.at_work());
-        insta::assert_snapshot!(text(&rows, &manager), @r"
+        insta::assert_snapshot!(text(&rows, &folders, &manager), @r"
         NAME    VERSION  STATE    DIGEST        RUNNERS     FROM
         aws     1.2.2    loaded   bbbbbbbbbbbb  one         plugins/aws.wasm
           plugin `aws` (plugins/aws.wasm, sha256 aaaaaaaaaaaa…) was not loaded

@@ -1,6 +1,6 @@
 //! `fleetling plugin push`.
 
-use anyhow::{Context as _, bail};
+use anyhow::{anyhow, bail};
 
 use super::registry::{client, says};
 use super::{Answer, Places};
@@ -22,7 +22,9 @@ pub(super) async fn push(places: &Places<'_>, command: Push) -> anyhow::Result<A
     let remote = Remote::parse(&command.reference)?;
     let file = command.file.display().to_string();
     let bytes = tokio::fs::read(&command.file).await;
-    let bytes = bytes.with_context(|| format!("{file} could not be read"))?;
+    let bytes = bytes.map_err(|problem| {
+        anyhow!("{file} could not be read: {problem}; next: name the plugin's .wasm, readable for whoever runs this")
+    })?;
     let platform = places::platform(places.plugin_dirs, places.config, Store::in_memory())?;
     let examined = platform
         .examine(remote.name(), command.file.clone())

@@ -73,6 +73,7 @@ pub(super) async fn trust(
         asked: BTreeSet::new(),
     };
     review.add(plugin, &format!("sha256 = \"{}\"", review.digest))?;
+    review.decide_variables(plugin, &said.variables)?;
     let reached = loop {
         let tried = attempt(&of, &platform, review.grants(plugin)?).await;
         let refused = refusals.take();
@@ -91,6 +92,15 @@ pub(super) async fn trust(
         )),
         Err(why) => {
             say(&format!("it does not work yet: {}", clean(&why)));
+            let granted = review.grants(plugin)?.env;
+            let unset = granted.iter().filter(|name| !is_set(name));
+            let unset: Vec<_> = unset.map(|name| clean(name)).collect();
+            if !unset.is_empty() {
+                let unset = unset.join(", ");
+                say(&format!(
+                    "granted, and not set here, where it may be in a manager's environment: {unset}"
+                ));
+            }
             if !yes_to("Write what you granted nevertheless?")? {
                 return Ok(nothing_written());
             }
@@ -154,6 +164,31 @@ impl Review {
         let written = file.plugins.get(plugin).cloned().unwrap_or_default();
         let ours = built_in(plugin).filter(|_| self.is_shipped);
         Ok(ours.unwrap_or_default().extended_by(&written))
+    }
+
+    /// All at once: a plugin that misses one finds another way, and is refused nothing.
+    fn decide_variables(&mut self, plugin: &str, read: &[String]) -> anyhow::Result<()> {
+        let granted = self.grants(plugin)?.env;
+        let missing: Vec<_> = read.iter().filter(|name| !granted.contains(name)).collect();
+        if !missing.is_empty() {
+            let names = missing.iter().map(|name| name.as_str());
+            let list = format!("env = {}", names.collect::<toml_edit::Array>());
+            let set = missing.iter().filter(|name| is_set(name));
+            let set: Vec<_> = set.map(|name| name.as_str()).collect();
+            let set = match &set[..] {
+                [] => "none of them is set here".to_owned(),
+                set => format!("set here: {}", set.join(", ")),
+            };
+            let question =
+                format!("It reads variables of the environment; {set}. Grant it ({list})?");
+            if yes_to(&question)? {
+                self.add(plugin, &list)?;
+            }
+        }
+        if read.is_empty() {
+            say("variables of the environment were not examined: it does not say which it reads");
+        }
+        Ok(())
     }
 
     /// True if the table grew.
@@ -237,6 +272,10 @@ impl Tap for Refusals {
             name: name.to_owned(),
         });
     }
+}
+
+fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some()
 }
 
 fn yes_to(question: &str) -> anyhow::Result<bool> {

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow, bail};
 
 use super::Answer;
+use super::chosen::named;
 use super::registry::client;
 use crate::cli::plugin::Verify;
 use crate::plugin::reference::Remote;
 use crate::plugin::registry::client::Access;
-use crate::plugin::registry::pull::{self, SignatureProblem};
+use crate::plugin::registry::pull;
 use crate::plugin::registry::signature::PublicKey;
+use crate::plugin::registry::signed::{self, SignatureProblem};
 use crate::plugin::report::Digest;
 
 /// # Errors
@@ -20,6 +22,10 @@ pub(super) async fn verify(verify: Verify) -> anyhow::Result<Answer> {
     let file = Path::new(&verify.target);
     if file.is_file() {
         return of_file(file, &verify, &key);
+    }
+    // Nobody keeps a registry where a path is meant.
+    if verify.target.ends_with(".wasm") || verify.target.starts_with(['.', '/']) || file.is_dir() {
+        named(file)?;
     }
     if verify.signature.is_some() {
         bail!(
@@ -32,7 +38,7 @@ pub(super) async fn verify(verify: Verify) -> anyhow::Result<Answer> {
     let client = client(&remote, Access::Read, &verify.transport).await?;
     let pinned = pull::resolve(&client).await?;
     let name = remote.at(&pinned.reference);
-    match pull::check(&client, &pinned, &key).await {
+    match signed::check(&client, &pinned, &key).await {
         Ok(()) => Ok(good(&name, &pinned.digest, &verify.key)),
         Err(SignatureProblem::Registry(problem)) => Err(problem.into()),
         Err(problem) => Ok(Answer {
@@ -46,7 +52,12 @@ fn of_file(file: &Path, verify: &Verify, key: &PublicKey) -> anyhow::Result<Answ
     let beside = || PathBuf::from(format!("{}.sig", file.display()));
     let place = verify.signature.clone().unwrap_or_else(beside);
     let bytes = std::fs::read(file);
-    let bytes = bytes.with_context(|| format!("{} could not be read", file.display()))?;
+    let bytes = bytes.map_err(|problem| {
+        anyhow!(
+            "{} could not be read: {problem}; next: make it readable for whoever runs this",
+            file.display()
+        )
+    })?;
     let signature = std::fs::read(&place).map_err(|problem| {
         anyhow!(
             "the signature {} could not be read: {problem}; next: get it from the publisher, and name it with \

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::trial::{alive, told};
 use super::wire::Fault;
-use super::{Outcome, Stop, Trial, failed, not_checked};
+use super::{Outcome, Stop, Trial, failed, inapplicable};
 use crate::fleet::group::{
     CallFailure, IncreaseOutcome, IncreaseRequest, InstanceRef, ProblemKind, Removal,
 };
@@ -80,7 +80,7 @@ impl Trial<'_> {
         }
         tried += self.changes_survive(fault).await?;
         if tried == 0 {
-            return Err(not_checked("no call makes a request"));
+            return Err(inapplicable("no call makes a request"));
         }
         Ok(())
     }
@@ -206,8 +206,9 @@ impl Trial<'_> {
         let expected = self.standing.instances.len() + 1;
         match self.settled(expected).await {
             Ok(_) => Ok(is_tried),
-            Err(Stop::Failed(why) | Stop::NotChecked(why)) => Err(place.failed(format!(
-                "asked for one, and repeated with the same token: {why}"
+            Err(stop) => Err(place.failed(format!(
+                "asked for one, and repeated with the same token: {}",
+                stop.why()
             ))),
         }
     }

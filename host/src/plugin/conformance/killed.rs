@@ -1,14 +1,15 @@
 //! `increase` cut off at every moment of its traffic, as by a crash of the manager, and said again by a fresh instance.
 //!
 //! ```text
-//! request 0 ─ answer ─ request 1 ─ answer ─ …        killed ✝ before each request, and after each answer of the cloud
-//!    ✝          ✝         ✝          ✝               then: rebuilt, `update`, the same token again, `update`
+//! request 0 ─ answer ─ request 1 ─ answer ─ … ─ end    killed ✝ before each request, after each answer of the cloud,
+//!    ✝          ✝         ✝          ✝           ✝     and with its own answer unread, requests or none
+//!                                                      then: rebuilt, `update`, the same token again, `update`
 //! ```
 //! What must hold: the group grew by what was asked for, once, and `update` lists all of it.
 
 use super::trial::{alive, told};
 use super::wire::Moment;
-use super::{Outcome, Stop, Trial, failed, not_checked};
+use super::{Outcome, Stop, Trial, failed};
 use crate::fleet::group::IncreaseRequest;
 
 /// Requests of one `increase` that are tried.
@@ -18,42 +19,35 @@ const ASKED: u32 = 2;
 
 impl Trial<'_> {
     pub(super) async fn increase_killed(&mut self) -> Outcome {
-        let mut deaths = 0;
         for at in 0..POSITIONS {
             for moment in [Moment::Before, Moment::After] {
-                let died = self.killed_at(moment, at).await;
+                let cut = self.killed_at(moment, at).await;
                 self.wire.open();
                 // The next check begins with the group as it was.
                 let restored = self.restore().await;
-                if !died? {
-                    restored?;
-                    return match deaths {
-                        0 => Err(not_checked("it makes no request")),
-                        _ => Ok(()),
-                    };
-                }
+                let is_cut = cut?;
                 restored?;
-                deaths += 1;
+                if !is_cut {
+                    return Ok(());
+                }
             }
         }
         Ok(())
     }
 
-    /// False if the call ended before that request.
+    /// False if the call ended before that request: then its answer is what nobody read.
     async fn killed_at(&mut self, moment: Moment, at: usize) -> Result<bool, Stop> {
-        let place = match moment {
-            Moment::Before => format!("killed before its request {}", at + 1),
-            Moment::After => format!("killed after the answer to its request {}", at + 1),
-        };
         let request = self.request(ASKED);
         let standing = self.standing.instances.len();
         let most = standing + ASKED as usize;
-        let is_killed = self.cut(&request, moment, at).await?;
+        let is_cut = self.cut(&request, moment, at).await?;
         self.wire.open();
         self.seat = None;
-        if !is_killed {
-            return Ok(false);
-        }
+        let place = match moment {
+            _ if !is_cut => "killed as it answered".to_owned(),
+            Moment::Before => format!("killed before its request {}", at + 1),
+            Moment::After => format!("killed after the answer to its request {}", at + 1),
+        };
         let seen = self.snapshot().await?;
         let listed = alive(&seen).len();
         if listed > most {
@@ -69,10 +63,11 @@ impl Trial<'_> {
             )));
         }
         match self.settled(most).await {
-            Ok(_) => Ok(true),
-            Err(Stop::Failed(why) | Stop::NotChecked(why)) => Err(failed(format!(
-                "{place}, and rebuilt, the same token again: {why}; next: keep the token before asking the cloud, or \
-                 have the cloud keep it"
+            Ok(_) => Ok(is_cut),
+            Err(stop) => Err(failed(format!(
+                "{place}, and rebuilt, the same token again: {}; next: keep the token before asking the cloud, or \
+                 have the cloud keep it",
+                stop.why()
             ))),
         }
     }

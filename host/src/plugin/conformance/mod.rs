@@ -8,7 +8,7 @@
 //!   ├─ Subject: instances of the plugin, fresh ones at any time
 //!   └─ Wire: the plugin's way out, which faults and deaths come by
 //! ```
-//! Invariants: every item has exactly one verdict, and one that was not tried says why; instances are made only in a
+//! Invariants: every item has exactly one verdict, and one that was not tried says why, or what the provider lacks; instances are made only in a
 //! group that was found empty, and `sweep` removes them however the trial ended.
 
 mod faults;
@@ -45,8 +45,10 @@ pub enum Verdict {
     Passed,
     /// What, where, and what its author does next.
     Failed(String),
-    /// Why it was not tried.
+    /// Why it was not tried, though it could be.
     NotChecked(String),
+    /// What this provider does not have or do, so that there is nothing to try.
+    Inapplicable(String),
 }
 
 impl fmt::Display for Check {
@@ -56,6 +58,7 @@ impl fmt::Display for Check {
             Verdict::Passed => write!(f, "passed       {name}"),
             Verdict::Failed(why) => write!(f, "failed       {name}: {why}"),
             Verdict::NotChecked(why) => write!(f, "not checked  {name}: {why}"),
+            Verdict::Inapplicable(why) => write!(f, "inapplicable {name}: {why}"),
         }
     }
 }
@@ -86,6 +89,16 @@ impl Default for Patience {
 enum Stop {
     Failed(String),
     NotChecked(String),
+    Inapplicable(String),
+}
+
+impl Stop {
+    /// In words alone.
+    fn why(self) -> String {
+        match self {
+            Self::Failed(why) | Self::NotChecked(why) | Self::Inapplicable(why) => why,
+        }
+    }
 }
 
 type Outcome = Result<(), Stop>;
@@ -96,6 +109,10 @@ fn failed(why: impl Into<String>) -> Stop {
 
 fn not_checked(why: impl Into<String>) -> Stop {
     Stop::NotChecked(why.into())
+}
+
+fn inapplicable(why: impl Into<String>) -> Stop {
+    Stop::Inapplicable(why.into())
 }
 
 /// Everything that is checked, in this order.

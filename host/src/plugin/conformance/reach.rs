@@ -3,13 +3,17 @@
 use tokio::time::Instant;
 
 use super::trial::alive;
-use super::{Outcome, Trial, failed, not_checked};
+use super::{Outcome, Trial, failed, inapplicable, not_checked};
 use crate::fleet::group::{CallFailure, InstanceRef, InstanceState, Listed, ProblemKind, Snapshot};
 
 impl Trial<'_> {
     pub(super) async fn connect_before_running(&mut self) -> Outcome {
         let snapshot = self.snapshot().await?;
         let Some(of) = first(&snapshot, InstanceState::Creating) else {
+            // Nobody outside could have made them run since.
+            if self.wire.asked().is_empty() {
+                return Err(inapplicable("its instances run from the beginning"));
+            }
             return Err(not_checked("no instance was seen before it ran"));
         };
         let id = of.id.clone();

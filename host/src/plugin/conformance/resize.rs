@@ -1,7 +1,7 @@
 //! More and fewer: `increase`, `decrease`, and that both may be said again.
 
 use super::trial::{STANDING, alive, told};
-use super::{Outcome, Trial, failed, not_checked};
+use super::{Outcome, Trial, failed, inapplicable, not_checked};
 use crate::fleet::group::{InstanceId, InstanceRef, Removal};
 
 /// Room in a group that is filled up to its maximum for the sake of a check.
@@ -71,7 +71,7 @@ impl Trial<'_> {
         let snapshot = self.snapshot().await?;
         let there = u32::try_from(alive(&snapshot).len()).unwrap_or(u32::MAX);
         let Some(most) = snapshot.max_size else {
-            return Err(not_checked("the group tells no maximum"));
+            return Err(inapplicable("the group tells no maximum"));
         };
         let room = most.saturating_sub(there);
         if room > MOST_ROOM {

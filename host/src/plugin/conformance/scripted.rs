@@ -181,6 +181,7 @@ mod tests {
                 "url": {"type": "string", "examples": ["https://c.example"]}, "more": {"type": "string"}}}"#
                 .to_owned(),
             wants: vec!["https://ec2.{region}.cloud.example".to_owned()],
+            variables: Vec::new(),
         };
         let config = made_up(&description);
         assert_eq!(

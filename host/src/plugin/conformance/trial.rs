@@ -94,6 +94,7 @@ impl<'a> Trial<'a> {
                     Ok(()) => Verdict::Passed,
                     Err(Stop::Failed(why)) => Verdict::Failed(clean(&why)),
                     Err(Stop::NotChecked(why)) => Verdict::NotChecked(clean(&why)),
+                    Err(Stop::Inapplicable(why)) => Verdict::Inapplicable(clean(&why)),
                 },
             };
             self.learn(item, &verdict);
@@ -191,14 +192,12 @@ impl<'a> Trial<'a> {
                         return Ok(());
                     }
                     for some in left.chunks(AT_ONCE) {
-                        if let Err(Stop::Failed(problem) | Stop::NotChecked(problem)) =
-                            self.decrease(some.to_vec()).await
-                        {
-                            why = problem;
+                        if let Err(stop) = self.decrease(some.to_vec()).await {
+                            why = stop.why();
                         }
                     }
                 }
-                Err(Stop::Failed(problem) | Stop::NotChecked(problem)) => why = problem,
+                Err(stop) => why = stop.why(),
             }
             tokio::time::sleep(self.patience.pause).await;
         }

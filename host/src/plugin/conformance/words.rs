@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Outcome, Trial, failed, not_checked};
+use super::{Outcome, Trial, failed, inapplicable};
 use crate::fleet::group::ProblemKind;
 use crate::plugin::actor::NotBuilt;
 use crate::plugin::bindings::Description;
@@ -56,7 +56,7 @@ impl Trial<'_> {
         let description = self.description().await?;
         let required = schema(&description)?["required"].clone();
         if required.as_array().is_none_or(Vec::is_empty) {
-            return Err(not_checked("its schema requires no key"));
+            return Err(inapplicable("its schema requires no key"));
         }
         match self.subject.start(&json!({})).await {
             Err(NotBuilt::Refused(problem)) if problem.kind == ProblemKind::InvalidConfig => Ok(()),

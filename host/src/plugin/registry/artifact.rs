@@ -32,6 +32,9 @@ pub struct Descriptor {
     pub media_type: String,
     pub digest: String,
     pub size: u64,
+    /// Of what it describes, where a list tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -45,7 +48,7 @@ pub struct Platform {
 }
 
 /// An image manifest or an index, whichever came.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct Manifest {
     #[serde(default)]
     pub manifests: Vec<Descriptor>,
@@ -195,6 +198,7 @@ impl Package {
             media_type: media_type.to_owned(),
             digest: sha256(bytes),
             size: bytes.len() as u64,
+            artifact_type: None,
             platform: None,
             annotations: BTreeMap::new(),
         };

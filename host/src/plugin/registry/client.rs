@@ -5,11 +5,15 @@
 //!         every answer: read to a limit, held against its digest
 //! ```
 //! Invariants: the login goes to the realm that the registry names, and the token to the registry's own origin, both over
-//! https unless the registry itself is spoken to in plain http; plain http is for loopback or by request.
+//! https unless the registry itself is spoken to in plain http; plain http is for loopback without certificates of its
+//! own, or by request.
 //!
 //! Ours and not `oci-client`'s: that one reads manifests without a limit, follows redirects anywhere, loses why a login
 //! failed, and knows no identity tokens.
 
+pub mod certificates;
+mod listing;
+mod tls;
 mod token;
 
 use std::time::Duration;
@@ -20,6 +24,7 @@ use reqwest::{Response, Url};
 use tokio::sync::Mutex;
 use url::Position;
 
+use self::certificates::Certificates;
 use super::artifact::{DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST};
 use super::login::Login;
 use super::problem::RegistryProblem;
@@ -30,11 +35,8 @@ const CONNECT: Duration = Duration::from_secs(30);
 /// Without a byte.
 const IDLE: Duration = Duration::from_secs(60);
 const MANIFEST_BYTES: u64 = 4 << 20;
-const TAG_BYTES: u64 = 4 << 20;
 const PROBLEM_BYTES: u64 = 64 << 10;
 const REDIRECTS: usize = 5;
-/// Pages of tags.
-const PAGES: usize = 100;
 
 /// What the login is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,15 +88,17 @@ impl Ask {
 }
 
 impl Client {
-    /// `plain_http`: the registry is spoken to without TLS, which it is on loopback without asking.
+    /// `plain_http`: the registry is spoken to without TLS, which it is on loopback without asking, unless certificates
+    /// are kept for it.
     pub fn new(
         remote: &Remote,
         login: Option<Login>,
+        certificates: Certificates,
         access: Access,
         plain_http: bool,
     ) -> Result<Self, RegistryProblem> {
         let is_loopback = is_loopback(&remote.registry);
-        let is_plain = plain_http || is_loopback;
+        let is_plain = plain_http || is_loopback && !certificates.are_kept();
         let scheme = if is_plain { "http" } else { "https" };
         // The hub's interface has another name than the hub.
         let host = match remote.registry.as_str() {
@@ -107,7 +111,11 @@ impl Client {
             .user_agent(concat!("fleetling/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
             .read_timeout(IDLE)
-            .redirect(reqwest::redirect::Policy::none());
+            .redirect(reqwest::redirect::Policy::none())
+            .tls_certs_merge(certificates.roots);
+        if let Some(identity) = certificates.identity {
+            http = http.identity(identity);
+        }
         if is_loopback {
             // A proxy's loopback is another machine's.
             http = http.no_proxy();
@@ -127,37 +135,6 @@ impl Client {
 
     pub fn remote(&self) -> &Remote {
         &self.remote
-    }
-
-    /// Every tag; none if the repository is not there.
-    pub async fn tags(&self) -> Result<Vec<String>, RegistryProblem> {
-        #[derive(serde::Deserialize)]
-        struct Page {
-            tags: Option<Vec<String>>,
-        }
-        let what = format!(
-            "the tags of {}/{}",
-            self.remote.registry, self.remote.repository
-        );
-        let mut url = self.url("tags/list")?;
-        let mut tags = Vec::new();
-        for _ in 0..PAGES {
-            let ask = Ask::of(Method::GET, url.clone(), what.clone());
-            let answer = match self.expect(ask, &[StatusCode::OK]).await {
-                Err(RegistryProblem::Missing { .. }) => return Ok(tags),
-                answer => answer?,
-            };
-            let next = next_page(answer.headers()).and_then(|next| url.join(&next).ok());
-            let body = read(answer, TAG_BYTES, &what).await?;
-            let page = serde_json::from_slice::<Page>(&body);
-            let page = page.map_err(|problem| senseless(&what, &problem))?;
-            tags.extend(page.tags.into_iter().flatten());
-            match next.filter(|next| next.origin() == self.base.origin()) {
-                Some(next) => url = next,
-                None => break,
-            }
-        }
-        Ok(tags)
     }
 
     /// The manifest of a tag or digest, and its digest.
@@ -272,6 +249,14 @@ impl Client {
             StatusCode::UNAUTHORIZED => self.not_let_in(),
             StatusCode::FORBIDDEN => RegistryProblem::Forbidden { what, says },
             StatusCode::NOT_FOUND => RegistryProblem::Missing { what },
+            // Of servers with TLS, which have no words of the protocol for it.
+            StatusCode::BAD_REQUEST
+                if self.base.scheme() == "http"
+                    && Some(says.as_str()) == status.canonical_reason() =>
+            {
+                let registry = self.remote.registry.clone();
+                RegistryProblem::NotPlain { registry }
+            }
             status => RegistryProblem::Refused {
                 what,
                 status: status.as_u16(),
@@ -340,8 +325,17 @@ impl Client {
             request = request.header(header::AUTHORIZATION, token);
         }
         let answer = request.send().await;
-        answer.map_err(|problem| RegistryProblem::Unreachable {
-            registry: ask.url[Position::BeforeHost..Position::AfterPort].to_owned(),
+        answer.map_err(|problem| {
+            let to = &ask.url[Position::BeforeHost..Position::AfterPort];
+            self.unreached(to.to_owned(), problem)
+        })
+    }
+
+    /// `to`: what was asked, which the registry may have led to.
+    fn unreached(&self, to: String, problem: reqwest::Error) -> RegistryProblem {
+        let by_tls = tls::problem(&problem, &to, &self.remote.registry);
+        by_tls.unwrap_or_else(|| RegistryProblem::Unreachable {
+            registry: to,
             cause: causes(problem),
         })
     }
@@ -361,13 +355,6 @@ fn is_loopback(registry: &str) -> bool {
 fn location(answer: &Response) -> Option<String> {
     let place = answer.headers().get(header::LOCATION)?;
     place.to_str().ok().map(str::to_owned)
-}
-
-/// `Link: </v2/…>; rel="next"`
-fn next_page(headers: &header::HeaderMap) -> Option<String> {
-    let link = headers.get(header::LINK)?.to_str().ok()?;
-    let (target, relation) = link.strip_prefix('<')?.split_once('>')?;
-    relation.contains("next").then(|| target.to_owned())
 }
 
 /// All of a body that is no longer than `limit`.

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::client::certificates::Certificates;
 use super::client::{Access, Client};
 use super::login::Login;
 use super::sha256;
@@ -46,6 +47,8 @@ struct Shelf {
     /// By tag and by digest.
     manifests: BTreeMap<String, Vec<u8>>,
     instead: BTreeMap<String, Instead>,
+    /// What refers to a digest, with each its digest and size; `None` in a registry that keeps no such list.
+    referrers: Option<BTreeMap<String, Vec<Value>>>,
     seen: Vec<Seen>,
 }
 
@@ -131,6 +134,33 @@ impl Registry {
         digest
     }
 
+    /// From now on it lists what refers to a manifest, as registries have done since version 1.1 of the protocol.
+    pub(super) fn list_referrers(&self) {
+        self.shelf().referrers = Some(BTreeMap::new());
+    }
+
+    /// A manifest that refers to the one of `digest`; where no list is kept, under the tag that clients write for it.
+    pub(super) fn refer(&self, digest: &str, manifest: &Value) {
+        let own = self.manifest(&sha256(manifest.to_string().as_bytes()), manifest);
+        let described = json!({
+            "mediaType": manifest["mediaType"], "digest": own, "size": manifest.to_string().len(),
+            "artifactType": manifest["artifactType"], "annotations": manifest["annotations"],
+        });
+        let mut shelf = self.shelf();
+        if let Some(lists) = &mut shelf.referrers {
+            lists.entry(digest.to_owned()).or_default().push(described);
+            return;
+        }
+        let tag = digest.replace(':', "-");
+        let there = shelf.manifests.get(&tag);
+        let there = there.and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+        let mut index = there.unwrap_or_else(|| json!({"schemaVersion": 2, "manifests": []}));
+        if let Some(list) = index["manifests"].as_array_mut() {
+            list.push(described);
+        }
+        shelf.manifests.insert(tag, index.to_string().into_bytes());
+    }
+
     /// A plugin of these bytes under this tag; answers its manifest's digest.
     pub(super) fn plugin(&self, tag: &str, bytes: &[u8]) -> String {
         let digest = self.blob(bytes);
@@ -141,7 +171,8 @@ impl Registry {
     pub(super) fn client(&self, constraint: &str, login: Option<Login>, access: Access) -> Client {
         let remote = Remote::parse(&format!("{}/{REPOSITORY}{constraint}", self.address));
         let remote = remote.expect("it is a reference");
-        Client::new(&remote, login, access, false).expect("a client can be made")
+        let none = Certificates::default();
+        Client::new(&remote, login, none, access, false).expect("a client can be made")
     }
 }
 
@@ -233,6 +264,14 @@ impl Shelf {
             }
             self.blobs.insert(digest, body.to_vec());
             return said(201, &[], "");
+        }
+        if let (Some(lists), Some(digest)) = (&self.referrers, rest.strip_prefix("referrers/")) {
+            let list = lists.get(digest).cloned().unwrap_or_default();
+            return said(
+                200,
+                &[],
+                json!({"schemaVersion": 2, "manifests": list}).to_string(),
+            );
         }
         let kept = match rest.split_once('/') {
             Some(("manifests", tag)) if method == Method::PUT => {

@@ -10,6 +10,7 @@
 //! control characters.
 
 pub mod artifact;
+pub mod bundle;
 pub mod client;
 pub mod install;
 pub mod login;
@@ -17,6 +18,7 @@ pub mod problem;
 pub mod pull;
 pub mod push;
 pub mod signature;
+pub mod signed;
 
 #[cfg(test)]
 mod fake;

@@ -1,6 +1,7 @@
 //! What goes wrong with a registry, in the operator's words: what, where, what next.
 
 use super::artifact::NoArtifact;
+use super::client::certificates::PLACE;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryProblem {
@@ -9,6 +10,33 @@ pub enum RegistryProblem {
          from HTTPS_PROXY and NO_PROXY"
     )]
     Unreachable { registry: String, cause: String },
+    #[error(
+        "registry {to} has a certificate that is signed by nobody whom this machine trusts; next: put the certificate \
+         of its CA into {PLACE}/{registry}/ca.crt, as for Docker, or name a bundle with SSL_CERT_FILE"
+    )]
+    Untrusted { to: String, registry: String },
+    #[error(
+        "registry {to} has a certificate that does not hold: {why}; next: ask its keeper for one that does"
+    )]
+    BadCertificate { to: String, why: String },
+    #[error(
+        "registry {to} refused the connection ({alert}); next: if it wants a client certificate, put client.cert and \
+         client.key into {PLACE}/{registry}, as for Docker"
+    )]
+    NotKnown {
+        to: String,
+        alert: String,
+        registry: String,
+    },
+    #[error(
+        "registry {to} does not speak TLS; next: --plain-http, if it may be spoken to in the clear"
+    )]
+    NoTls { to: String },
+    #[error(
+        "registry {registry} does not take plain http; next: leave --plain-http out; on loopback TLS is spoken if \
+         {PLACE}/{registry}/ca.crt has the certificate of its CA"
+    )]
+    NotPlain { registry: String },
     #[error("{what} broke off: {cause}; next: try again")]
     BrokenOff { what: String, cause: String },
     #[error(

@@ -1,12 +1,9 @@
-//! From a reference to a plugin's bytes: which tag, which manifest, which layer, and whether its publisher signed it.
+//! From a reference to a plugin's bytes: which tag, which manifest, which layer.
 
-use super::artifact::{Descriptor, Manifest, NoArtifact, VERSION, digest};
+use super::artifact::{Manifest, NoArtifact, VERSION};
 use super::client::Client;
 use super::problem::RegistryProblem;
-use super::signature::{PublicKey, signatures, tag};
 use crate::plugin::reference::{Constraint, version};
-
-const PAYLOAD_BYTES: u64 = 64 << 10;
 
 /// What a reference means at this moment.
 #[derive(Clone, Debug)]
@@ -33,27 +30,6 @@ pub struct Pulled {
     pub bytes: Vec<u8>,
     /// What the tag or the publisher's annotation says, if that is a version.
     pub version: Option<String>,
-}
-
-/// Why there is no trust in what a registry holds.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SignatureProblem {
-    #[error(
-        "{what} ({digest}) has no signature in the registry; next: ask its publisher to sign it (`cosign sign --key`), \
-         or check a downloaded file with `fleetling plugin verify FILE --signature FILE`"
-    )]
-    Unsigned { what: String, digest: String },
-    #[error(
-        "{what} ({digest}) is signed, but not by this key ({count} signatures); next: check that the key is its \
-         publisher's; do not install it else"
-    )]
-    OtherKey {
-        what: String,
-        digest: String,
-        count: usize,
-    },
-    #[error(transparent)]
-    Registry(#[from] RegistryProblem),
 }
 
 /// Settles which manifest is meant: the newest version that fits, else the tag of the very name.
@@ -107,43 +83,7 @@ pub async fn pull(client: &Client, pinned: &Pinned) -> Result<Pulled, RegistryPr
     })
 }
 
-/// Whether a signature of this key lies beside the manifest.
-pub async fn check(
-    client: &Client,
-    pinned: &Pinned,
-    key: &PublicKey,
-) -> Result<(), SignatureProblem> {
-    let what = client.remote().to_string();
-    let signed = match client.manifest(&tag(&pinned.digest)).await {
-        Ok((bytes, _)) => Manifest::parse(&bytes).map_err(|why| artifact(client, why))?,
-        Err(RegistryProblem::Missing { .. }) => {
-            let digest = pinned.digest.clone();
-            return Err(SignatureProblem::Unsigned { what, digest });
-        }
-        Err(problem) => return Err(problem.into()),
-    };
-    let mut count = 0;
-    for (payload, signature) in signatures(&signed) {
-        count += 1;
-        let payload = self::payload(client, payload).await?;
-        if key.vouches(&payload, signature, &pinned.digest) {
-            return Ok(());
-        }
-    }
-    Err(SignatureProblem::OtherKey {
-        what,
-        digest: pinned.digest.clone(),
-        count,
-    })
-}
-
-async fn payload(client: &Client, payload: &Descriptor) -> Result<Vec<u8>, RegistryProblem> {
-    let payload = digest(payload).map_err(|why| artifact(client, why))?;
-    let size = payload.size.min(PAYLOAD_BYTES);
-    client.blob(&payload.digest, size).await
-}
-
-fn artifact(client: &Client, why: NoArtifact) -> RegistryProblem {
+pub(super) fn artifact(client: &Client, why: NoArtifact) -> RegistryProblem {
     RegistryProblem::Artifact {
         what: client.remote().to_string(),
         why,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! file       FILE.sig: a signature over the file, base64, bytes or a bundle    cosign sign-blob, openssl dgst -sign
-//! registry   tag sha256-<digest>.sig: a payload that names the manifest's digest, and a signature over the payload
+//! registry   tag sha256-<digest>.sig: a payload that names the manifest's digest, and a signature over the payload;
+//!            since cosign 3 a bundle that refers to the manifest (`bundle`)
 //! ```
 
 use std::path::Path;

@@ -5,7 +5,7 @@ mod kit;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use self::kit::{COPIES, File, TEMPLATE};
 
@@ -37,7 +37,12 @@ pub(super) fn new(name: &str, folder: &Path) -> anyhow::Result<String> {
             "{} exists already, and nothing in it was touched; next: choose another name or another folder",
             top.display()
         ),
-        made => made.with_context(|| format!("{} could not be made", top.display()))?,
+        made => made.map_err(|problem| {
+            anyhow!(
+                "{} could not be made: {problem}; next: run this in a folder of your own",
+                top.display()
+            )
+        })?,
     }
     for file in TEMPLATE {
         write(&top, file, &named(file, name))?;

@@ -1,5 +1,7 @@
 //! The client against a registry on loopback that does not always mean well.
 
+mod secured;
+
 use axum::body::Body;
 use futures_util::stream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -147,7 +149,13 @@ async fn a_circle_of_redirects_ends() {
 #[tokio::test]
 async fn nothing_is_sent_in_the_clear_for_a_registry_with_tls() {
     let remote = Remote::parse("r.example/team/aws").expect("it is one");
-    let client = Client::new(&remote, password(PASSWORD), Access::Read, false);
+    let client = Client::new(
+        &remote,
+        password(PASSWORD),
+        Certificates::default(),
+        Access::Read,
+        false,
+    );
     let client = client.expect("a client can be made");
     let plain = Url::parse("http://r.example/v2/").expect("it is one");
     assert!(!client.may_speak_to(&plain));
@@ -184,7 +192,14 @@ fn plain_http_is_for_loopback_and_by_request() {
         ("r.example", true, "http"),
     ] {
         let remote = Remote::parse(&format!("{registry}/team/aws")).expect(registry);
-        let client = Client::new(&remote, None, Access::Read, plain_http).expect(registry);
+        let client = Client::new(
+            &remote,
+            None,
+            Certificates::default(),
+            Access::Read,
+            plain_http,
+        )
+        .expect(registry);
         assert_eq!(client.base.scheme(), scheme, "{registry}");
     }
 }
@@ -242,7 +257,8 @@ async fn a_download_that_is_cut_short_is_refused() {
             .await
     });
     let remote = Remote::parse(&format!("{address}/{REPOSITORY}")).expect("it is one");
-    let client = Client::new(&remote, None, Access::Read, false).expect("a client can be made");
+    let client = Client::new(&remote, None, Certificates::default(), Access::Read, false)
+        .expect("a client can be made");
     let cut = told(client.blob(&sha256(b"wasm"), 4).await);
     assert!(cut.contains(" broke off: "), "{cut}");
     assert!(serving.await.is_ok_and(|served| served.is_ok()));

@@ -5,7 +5,7 @@ use reqwest::Url;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 
-use super::{Client, RegistryProblem, causes, read, senseless};
+use super::{Client, RegistryProblem, read, senseless};
 use crate::plugin::registry::login::Login;
 
 const TOKEN_BYTES: u64 = 64 << 10;
@@ -88,9 +88,8 @@ impl Client {
             }
         };
         let answer = request.send().await;
-        let answer = answer.map_err(|problem| RegistryProblem::Unreachable {
-            registry: format!("{} (its login)", self.remote.registry),
-            cause: causes(problem),
+        let answer = answer.map_err(|problem| {
+            self.unreached(format!("{} (its login)", self.remote.registry), problem)
         })?;
         match answer.status().as_u16() {
             200 => {}

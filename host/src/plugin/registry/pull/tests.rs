@@ -1,9 +1,5 @@
-//! From references to plugins, and whose they are.
+//! From references to plugins.
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::*;
@@ -111,79 +107,4 @@ async fn what_is_pushed_is_pulled_and_sent_once() {
     assert_eq!(pinned.digest, sha256(&package.manifest));
     let pulled = pull(&reader, &pinned).await.expect("it is there");
     assert_eq!(pulled.bytes, b"wasm");
-}
-
-struct Signer(EcdsaKeyPair);
-
-impl Signer {
-    fn new() -> Self {
-        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING);
-        Self(key.expect("there is randomness"))
-    }
-
-    fn public(&self, dir: &std::path::Path) -> PublicKey {
-        // The head of every P-256 key, then its point.
-        let mut der = STANDARD
-            .decode("MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgA=")
-            .expect("it is base64");
-        der.extend_from_slice(self.0.public_key().as_ref());
-        let pem = STANDARD.encode(&der);
-        let file = dir.join("public.pem");
-        let pem = format!("-----BEGIN PUBLIC KEY-----\n{pem}\n-----END PUBLIC KEY-----\n");
-        std::fs::write(&file, pem).expect("it is writable");
-        let Ok(key) = PublicKey::read(&file) else {
-            panic!("it is a key");
-        };
-        key
-    }
-
-    /// Lays a signature of `signed` beside the manifest `digest`.
-    fn sign(&self, registry: &Registry, signed: &str, digest: &str) {
-        let payload = json!({"critical": {
-            "identity": {"docker-reference": ""}, "image": {"docker-manifest-digest": signed},
-            "type": "cosign container image signature",
-        }, "optional": null});
-        let payload = payload.to_string().into_bytes();
-        let signature = self.0.sign(&SystemRandom::new(), &payload);
-        let signature = STANDARD.encode(signature.expect("it signs"));
-        let layer = json!({
-            "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
-            "digest": registry.blob(&payload), "size": payload.len(),
-            "annotations": {"dev.cosignproject.cosign/signature": signature},
-        });
-        registry.manifest(
-            &tag(digest),
-            &json!({"schemaVersion": 2, "layers": [layer]}),
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_signature_counts_if_it_is_of_this_key_and_of_this_manifest() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let registry = Registry::start(Guard::Nobody).await;
-    let digest = registry.plugin("1.0.0", b"wasm");
-    let other = registry.plugin("1.1.0", b"other");
-    let (publisher, stranger) = (Signer::new(), Signer::new());
-    let key = publisher.public(dir.path());
-    let client = registry.client(":1.0.0", None, Access::Read);
-    let pinned = resolve(&client).await.expect("it is there");
-    let checked = async || {
-        let checked = check(&client, &pinned, &key).await;
-        let told = checked.map_err(|problem| problem.to_string());
-        told.map_err(|told| {
-            told.replace(&registry.address, "REGISTRY")
-                .replace(&digest, "DIGEST")
-        })
-    };
-    insta::assert_snapshot!(checked().await.expect_err("it is not signed"), @"REGISTRY/team/aws:1.0.0 (DIGEST) has no signature in the registry; next: ask its publisher to sign it (`cosign sign --key`), or check a downloaded file with `fleetling plugin verify FILE --signature FILE`");
-    stranger.sign(&registry, &digest, &digest);
-    insta::assert_snapshot!(checked().await.expect_err("it is a stranger's"), @"REGISTRY/team/aws:1.0.0 (DIGEST) is signed, but not by this key (1 signatures); next: check that the key is its publisher's; do not install it else");
-    publisher.sign(&registry, &other, &digest);
-    assert!(
-        checked().await.is_err(),
-        "the signature of another manifest was taken"
-    );
-    publisher.sign(&registry, &digest, &digest);
-    assert_eq!(checked().await, Ok(()));
 }
