@@ -335,7 +335,7 @@ mod tests {
             at_work: vec![aws, fixed, refused, missing],
         };
         let rows = with_those_at_work(rows, manager.at_work());
-        insta::assert_snapshot!(text(&rows, &folders, &manager), @r"
+        insta::assert_snapshot!(text(&rows, &[], &manager), @r"
         NAME    VERSION  STATE    DIGEST        RUNNERS     FROM
         aws     1.2.2    loaded   bbbbbbbbbbbb  one         plugins/aws.wasm
           plugin `aws` (plugins/aws.wasm, sha256 aaaaaaaaaaaa…) was not loaded
@@ -357,13 +357,15 @@ mod tests {
         let silent = Manager::Silent {
             problem: "no manager answers at 127.0.0.1:9252".into(),
         };
-        insta::assert_snapshot!(text(&[found("aws", None)], &silent), @r"
+        insta::assert_snapshot!(text(&[found("aws", None)], &[], &silent), @r"
         NAME  VERSION  STATE    DIGEST        RUNNERS  FROM
         aws   1.2.3    present  aaaaaaaaaaaa  -        plugins/aws.wasm
 
         only what the files show: no manager answers at 127.0.0.1:9252
         ");
-        let shown = text(&[], &Manager::Mute);
-        assert!(shown.starts_with("no plugin was found"), "{shown}");
+        let folders = ["/a".to_owned(), "/b".to_owned()];
+        let shown = text(&[], &folders, &Manager::Mute);
+        let told = "no plugin was found in /a, /b and PATH; next: put a .wasm into one of these folders";
+        assert!(shown.starts_with(told), "{shown}");
     }
 }
