@@ -45,7 +45,7 @@ pub(super) struct Monitor {
     pub(super) page: watch::Sender<StatusPage>,
     pub(super) recorder: Recorder,
     pub(super) audit: Audit,
-    plugin_rows: Arc<AtomicU64>,
+    pub(super) plugin_rows: Arc<AtomicU64>,
 }
 
 impl Monitor {

@@ -57,6 +57,7 @@ impl Told {
             page: watch::Sender::default(),
             recorder: Recorder::default(),
             audit: Audit::in_memory(),
+            plugin_rows: Arc::default(),
         };
         let labels = RunnerLabels {
             runner: "glrt-abc".to_owned(),
@@ -69,7 +70,7 @@ impl Told {
                 monitor,
                 labels,
                 runner: "builder".to_owned(),
-                provider,
+                provider: Some(provider),
                 group: Some("cloud/group".to_owned()),
             },
             _plugins: plugins,

@@ -365,7 +365,8 @@ mod tests {
         ");
         let folders = ["/a".to_owned(), "/b".to_owned()];
         let shown = text(&[], &folders, &Manager::Mute);
-        let told = "no plugin was found in /a, /b and PATH; next: put a .wasm into one of these folders";
+        let told =
+            "no plugin was found in /a, /b and PATH; next: put a .wasm into one of these folders";
         assert!(shown.starts_with(told), "{shown}");
     }
 }
