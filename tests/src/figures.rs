@@ -56,6 +56,10 @@ impl Figures {
         let rank = (self.sorted.len() * 9).div_ceil(10);
         self.sorted[rank - 1]
     }
+
+    fn max(&self) -> f64 {
+        self.sorted[self.sorted.len() - 1]
+    }
 }
 
 /// Three significant figures in the largest unit that keeps them above one.
@@ -112,19 +116,20 @@ impl fmt::Display for Table {
         let mut text = String::new();
         writeln!(
             text,
-            "{:width$}  {:>6}  {:>9}  {:>9}  {:>9}",
-            "", "n", "min", "median", "p90"
+            "{:width$}  {:>6}  {:>9}  {:>9}  {:>9}  {:>9}",
+            "", "n", "min", "median", "p90", "max"
         )?;
         for line in &self.lines {
             match line {
                 Line::Heading(heading) => writeln!(text, "{heading}")?,
                 Line::Row(what, figures) => writeln!(
                     text,
-                    "  {what:name$}  {:>6}  {:>9}  {:>9}  {:>9}",
+                    "  {what:name$}  {:>6}  {:>9}  {:>9}  {:>9}  {:>9}",
                     figures.count(),
                     Written(figures.sorted[0], figures.unit).to_string(),
                     Written(figures.median(), figures.unit).to_string(),
                     Written(figures.p90(), figures.unit).to_string(),
+                    Written(figures.max(), figures.unit).to_string(),
                     name = width - 2,
                 )?,
             }
@@ -180,6 +185,6 @@ mod tests {
         let text = table.to_string();
         let ends: Vec<_> = text.lines().map(|line| line.chars().count()).collect();
         assert_eq!((ends[0], ends[2], ends[1]), (ends[3], ends[3], 5), "{text}");
-        assert!(text.contains("  cold              3     100 ms     200 ms     300 ms"));
+        assert!(text.contains("  cold              3     100 ms     200 ms     300 ms     300 ms"));
     }
 }

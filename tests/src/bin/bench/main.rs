@@ -2,6 +2,7 @@
 
 mod extent;
 mod groups;
+mod guest;
 mod job;
 mod machine;
 mod memory;
@@ -10,6 +11,7 @@ mod scaler;
 mod simulate;
 mod site;
 mod stuck;
+mod update;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,6 +67,8 @@ fn exit(measured: Result<()>) -> ExitCode {
 async fn measure(extent: &Extent, table: &mut Table) -> Result<()> {
     eprintln!("bench: plugins");
     plugin::measure(extent, table).await?;
+    eprintln!("bench: a plugin's cloud");
+    update::measure(extent, table).await?;
     eprintln!("bench: a plugin that is stuck");
     stuck::measure(extent, table).await?;
     eprintln!("bench: the scaler's decisions");

@@ -8,7 +8,7 @@ use fleetling::fleet::group::ProviderSettings;
 use fleetling::plugin::platform::{LoadRequest, Platform, PlatformOptions};
 use fleetling::plugin::provider::Provider;
 use fleetling::store::Store;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Where plugins lie, and a place for caches.
 pub(crate) struct Site {
@@ -39,11 +39,15 @@ impl Site {
     }
 
     pub(crate) fn platform(&self, cache: &Path) -> Result<Arc<Platform>> {
+        self.granting(&self.scratch.path().join("plugins.toml"), cache)
+    }
+
+    pub(crate) fn granting(&self, grants_file: &Path, cache: &Path) -> Result<Arc<Platform>> {
         let options = PlatformOptions {
             plugin_dirs: vec![self.share.join("plugins")],
             data_dir: Some(self.share.clone()),
             cache_dir: Some(cache.to_owned()),
-            ..PlatformOptions::new(self.scratch.path().join("plugins.toml"), Store::in_memory())
+            ..PlatformOptions::new(grants_file.to_owned(), Store::in_memory())
         };
         Ok(Platform::start(options)?)
     }
@@ -57,6 +61,14 @@ pub(crate) async fn load_group(platform: &Arc<Platform>, n: usize) -> Result<Arc
         "config_file": "/home/user/.aws/config",
         "credentials_file": "/home/user/.aws/credentials",
     });
+    load_group_of(platform, &format!("bench/{n}"), &config).await
+}
+
+pub(crate) async fn load_group_of(
+    platform: &Arc<Platform>,
+    group_key: &str,
+    config: &Value,
+) -> Result<Arc<Provider>> {
     let settings = ProviderSettings {
         os: None,
         arch: None,
@@ -71,9 +83,9 @@ pub(crate) async fn load_group(platform: &Arc<Platform>, n: usize) -> Result<Arc
     };
     let request = LoadRequest {
         reference: "fleeting-plugin-aws",
-        config: &config,
+        config,
         settings,
-        group_key: &format!("bench/{n}"),
+        group_key,
     };
     let loaded = platform.load(request).await;
     loaded.map_err(|report| anyhow!("{report}"))
