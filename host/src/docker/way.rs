@@ -32,7 +32,7 @@ pub enum Way {
 /// The way to one of them.
 pub(super) enum Path {
     Ssh {
-        route: Route,
+        route: Box<Route>,
         target: Target,
     },
     Own {
@@ -45,7 +45,7 @@ impl Way {
     pub(super) fn path(&self, instance: InstanceId, authorise: Arc<dyn Authorise>) -> Path {
         match self {
             Self::Ssh { connector, target } => Path::Ssh {
-                route: connector.route(instance, authorise),
+                route: Box::new(connector.route(instance, authorise)),
                 target: target.clone(),
             },
             Self::Own(daemon) => Path::Own {
