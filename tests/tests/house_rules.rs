@@ -13,7 +13,11 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("russh", &["host/src/fleet/connector"]),
     (
         "rustls",
-        &["host/src/plugin/egress", "host/src/plugin/registry/client"],
+        &[
+            "host/src/docker/daemon",
+            "host/src/plugin/egress",
+            "host/src/plugin/registry/client",
+        ],
     ),
     ("rustls_platform_verifier", &["host/src/plugin/egress"]),
     (

@@ -1,3 +1,5 @@
+//! The ways to a daemon, on real sockets with certificates of each kind.
+
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
