@@ -36,7 +36,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const MARK_WAIT: Duration = Duration::from_secs(2);
 /// How often an ended container's log is tried.
 const CATCH_UPS: u32 = 3;
-const LOSS_SHOWS: Duration = Duration::from_millis(300);
+/// How much later than the streams it cuts a loss is known.
+pub(super) const LOSS_SHOWS: Duration = Duration::from_millis(300);
 
 /// Sends TERM to every process but the first and itself, and waits until they are gone.
 const TERMINATE: &str = "others() { for p in /proc/[0-9]*; do p=${p#/proc/}; [ \"$p\" = 1 ] || [ \"$p\" = $$ ] || \
@@ -284,7 +285,6 @@ impl Look<'_> {
         if stopping {
             return Err(StageFailure::Stopped);
         }
-        // A loss is known a moment after the streams it cut.
         let lost = tokio::time::timeout(LOSS_SHOWS, at.link.lost());
         match exit {
             // The wait's answer came over this connection; the stream may have been cut short all the same.
