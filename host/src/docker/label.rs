@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+pub(super) const PREFIX: &str = "com.gitlab.gitlab-runner.";
 pub(super) const MANAGED: &str = "com.gitlab.gitlab-runner.managed";
 /// The manager that made it.
 pub(super) const SYSTEM_ID: &str = "com.gitlab.gitlab-runner.runner.system_id";

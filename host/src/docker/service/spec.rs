@@ -20,8 +20,13 @@ pub(super) fn service(
     config: &usable::Docker,
     volumes: &Volumes,
 ) -> ContainerCreateBody {
-    let mut labels: HashMap<_, _> = config.container_labels.clone().into_iter().collect();
-    labels.extend(plan.labels.iter().cloned());
+    let mut labels: HashMap<_, _> = plan.labels.iter().cloned().collect();
+    // The operator's own stand there twice: scripts look for services by the prefix, too.
+    for key in config.container_labels.keys() {
+        if let Some(value) = labels.get(key).cloned() {
+            labels.insert(format!("{}{key}", label::PREFIX), value);
+        }
+    }
     labels.insert(label::TYPE.into(), "service".into());
     labels.insert(label::SERVICE.into(), service.name.clone());
     labels.insert(label::SERVICE_VERSION.into(), service.version.clone());

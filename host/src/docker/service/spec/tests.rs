@@ -7,7 +7,8 @@ use crate::docker::stage::{BuildImage, Network, Services};
 fn config() -> usable::Docker {
     let text = "[[runners]]\nname = \"x\"\nurl = \"https://gitlab.com\"\ntoken = \"t\"\nexecutor = \"docker-autoscaler\"\n\
                 [runners.autoscaler]\nplugin = \"aws\"\n[runners.docker]\ndns = [\"1.1.1.1\"]\ncap_add = [\"NET_ADMIN\"]\n\
-                user = \"builder\"\nextra_hosts = [\"a:10.0.0.1\"]\nshm_size = 7\nmemory = \"1g\"\n";
+                user = \"builder\"\nextra_hosts = [\"a:10.0.0.1\"]\nshm_size = 7\nmemory = \"1g\"\n\
+                container_labels = { team = \"$TEAM\" }\n";
     let path = std::path::Path::new("config.toml");
     let loaded = crate::config::check::check(path, text, &|_| None).unwrap();
     loaded.config.runners[0].docker.clone()
@@ -19,7 +20,10 @@ fn plan() -> Plan {
         project_id: 3,
         container_base: "runner-x".into(),
         volume_base: "runner-y".into(),
-        labels: vec![("com.gitlab.gitlab-runner.managed".into(), "true".into())],
+        labels: vec![
+            ("com.gitlab.gitlab-runner.managed".into(), "true".into()),
+            ("team".into(), "data".into()),
+        ],
         image: BuildImage {
             name: "busybox".into(),
             is_default: false,
@@ -75,6 +79,7 @@ fn a_service_has_its_own_parts_the_job_s_volumes_and_none_of_its_rights() {
         ("service", "db/redis"),
         ("service.version", "7"),
         ("managed", "true"),
+        ("team", "data"),
     ] {
         assert_eq!(labels[&format!("com.gitlab.gitlab-runner.{key}")], value);
     }
