@@ -296,11 +296,6 @@ async fn parts_of_a_job_that_cannot_be_honoured_fail_it_at_once_by_name() -> Res
     let _manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
     let parts = [
         (
-            "services",
-            "services (postgres:16)",
-            json!([{"name": "postgres:16"}]),
-        ),
-        (
             "artifacts",
             "artifacts",
             json!([{"name": "out", "paths": ["out/"], "when": "on_success"}]),

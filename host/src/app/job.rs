@@ -286,7 +286,7 @@ fn open_trace(
         spool_dir: serving.process.spool_dir.clone(),
         limit_bytes: serving.runner.output_limit,
         timestamps,
-        debug_trace: prepared.is_some_and(|p| p.settings.debug_trace),
+        debug_trace: prepared.is_some_and(|p| p.settings.debug_trace || p.settings.debug_services),
         retry_limit: serving.runner.job_status_final_update_retry_limit,
     };
     Trace::open(api, payload, &masks, options)

@@ -7,6 +7,7 @@ mod autoscaler;
 mod coverage;
 mod docker;
 mod runner;
+mod services;
 
 use std::path::Path;
 use std::time::Duration;

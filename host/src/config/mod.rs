@@ -11,6 +11,7 @@ pub mod pull_policy;
 mod raw;
 pub mod scalars;
 pub mod server_url;
+pub mod service;
 pub mod usable;
 
 use std::path::Path;

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 
 pub use super::pull_policy::PullPolicy;
 use super::server_url::ServerUrl;
+use super::service::Services;
 
 /// `config.toml`, usable. Runners that cannot work are not here but among the problems that came with it.
 #[derive(Clone, Debug)]
@@ -157,6 +158,11 @@ pub struct Docker {
     /// At least one; tried in order.
     pub pull_policies: Vec<PullPolicy>,
     pub allowed_pull_policies: Vec<PullPolicy>,
+    pub services: Services,
+    /// Of the network made for a job.
+    pub enable_ipv6: bool,
+    /// Bytes; of the network made for a job.
+    pub network_mtu: Option<u32>,
 }
 
 /// `[runners.autoscaler]`.

@@ -170,6 +170,9 @@ pub struct Image {
     pub pull_policy: Option<Vec<String>>,
     #[serde(default)]
     pub executor_opts: Option<serde_json::Value>,
+    /// A service's own.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub variables: Vec<Variable>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]

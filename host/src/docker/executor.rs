@@ -3,6 +3,7 @@
 //! ```text
 //! helper: none ─▶ fed (one container, frames) ─▶ …      or, where our helper cannot run, plain (one start a stage)
 //! build:  none ─▶ created ─▶ waiting for a script ─▶ run, run again … ─▶ stopped: removed, a new one takes its place
+//! services: started beside both; the build container is created once it is known where they are
 //! ```
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use async_trait::async_trait;
 use bollard::body_full;
 use bollard::query_parameters::{RemoveVolumeOptionsBuilder, UploadToContainerOptionsBuilder};
 use futures_util::future::join_all;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, OnceCell, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -20,9 +21,12 @@ use super::container::{self, Role};
 use super::feed::{Feed, Unfed};
 use super::image::{self, Present, Wanted};
 use super::machine::Machine;
+use super::network;
+use super::service::Services;
 use super::shell::{End, Shell};
 use super::site::{self, Site, failed, refused, unmet};
 use super::stage::{Addresses, Executor, Notes, Output, Place, Plan, StageFailure, StageScript};
+use super::turns::Turns;
 use super::volume;
 use crate::config::pull_policy::{self, PullPolicy};
 use crate::config::usable;
@@ -37,7 +41,8 @@ enum Helper {
 }
 
 pub struct DockerExecutor {
-    site: Site,
+    site: Arc<Site>,
+    services: Services,
     helper_image: OnceCell<String>,
     helper: Mutex<Option<Helper>>,
     build_image: OnceCell<Present>,
@@ -54,7 +59,8 @@ impl DockerExecutor {
     ) -> Result<Self, StageFailure> {
         let volumes = volume::plan(&plan, &config, &site::random()).map_err(refused)?;
         Ok(Self {
-            site: Site::new(machine, slot, plan, config, volumes),
+            site: Arc::new(Site::new(machine, slot, plan, config, volumes)),
+            services: Services::default(),
             helper_image: OnceCell::new(),
             helper: Mutex::default(),
             build_image: OnceCell::new(),
@@ -279,7 +285,11 @@ impl Executor for DockerExecutor {
         Ok(())
     }
 
-    async fn ready_build(&self, notes: Arc<dyn Notes>) -> Result<(), StageFailure> {
+    async fn ready_build(
+        &self,
+        notes: Arc<dyn Notes>,
+        services: Arc<dyn Output>,
+    ) -> Result<(), StageFailure> {
         let (plan, config) = (&self.site.plan, &self.site.config);
         let name = &plan.image.name;
         notes.info(&format!("Using Docker executor with image {name} ..."));
@@ -291,20 +301,35 @@ impl Executor for DockerExecutor {
                 config.allowed_images.join(", ")
             )));
         }
-        let present = self
-            .obtain(
-                name,
-                plan.image.platform.as_deref(),
-                &plan.image.pull_policies,
-                &notes,
-            )
-            .await?;
-        self.build_image.get_or_init(|| async { present }).await;
-        let mut place = self.build.lock().await;
-        if place.is_none() {
-            *place = Some(self.make_build().await?);
-        }
-        Ok(())
+        let turns = Turns::of(notes);
+        let of_services = turns.strands(1 + plan.services.list.len());
+        let (waiting, pulling) = (turns.strand(), turns.strand());
+        let (started, are_started) = oneshot::channel();
+        let services = async move {
+            self.services
+                .start(&self.site, of_services, &services)
+                .await?;
+            // Whoever does not listen any more has failed before.
+            let _ = started.send(());
+            self.services.check(&self.site, &waiting).await;
+            Ok(())
+        };
+        let build = async move {
+            let (platform, policies) = (plan.image.platform.as_deref(), &plan.image.pull_policies);
+            let present = self.obtain(name, platform, policies, &pulling).await?;
+            self.build_image.get_or_init(|| async { present }).await;
+            // Its links lead to them.
+            if are_started.await.is_err() {
+                // A service failed, and its failure is the one to tell.
+                std::future::pending::<()>().await;
+            }
+            let mut place = self.build.lock().await;
+            if place.is_none() {
+                *place = Some(self.make_build().await?);
+            }
+            Ok(())
+        };
+        tokio::try_join!(services, build).map(|((), ())| ())
     }
 
     async fn run(
@@ -322,6 +347,7 @@ impl Executor for DockerExecutor {
     async fn cleanup(&self) -> Result<(), String> {
         let cleaning = async {
             let site = &self.site;
+            self.services.hush();
             let names = site.created();
             let removed = join_all(names.iter().map(|name| site.remove(name))).await;
             let mut left: Vec<String> = removed.into_iter().filter_map(Result::err).collect();
@@ -334,6 +360,9 @@ impl Executor for DockerExecutor {
                     Err(error) if site::is_missing(&error) => {}
                     Err(error) => left.push(format!("volume {volume} not removed: {error}")),
                 }
+            }
+            if let Err(why) = network::remove(site).await {
+                left.push(why);
             }
             if left.is_empty() {
                 Ok(())

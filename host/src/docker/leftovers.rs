@@ -1,17 +1,17 @@
 //! What jobs of an earlier process left on an instance that was kept: removed before the instance is used again.
 //!
-//! Containers are found by their labels, whatever state they are in; of volumes, those that ended with their job. Caches
-//! stay.
+//! Containers and networks are found by their labels, whatever state they are in; of volumes, those that ended with their
+//! job. Caches stay.
 
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveVolumeOptionsBuilder,
+    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
 use tracing::info;
 
-use super::{label, site};
+use super::{label, network, site};
 use crate::fleet::group::InstanceId;
 
 /// To be called while none of those whose labels `ours` are runs a job there.
@@ -23,11 +23,14 @@ pub(super) async fn remove(
     let containers = containers(docker, ours)
         .await
         .map_err(|e| format!("containers of earlier jobs could not be removed: {e}"))?;
+    let networks = networks(docker, ours)
+        .await
+        .map_err(|e| format!("networks of earlier jobs could not be removed: {e}"))?;
     let volumes = volumes(docker, ours)
         .await
         .map_err(|e| format!("volumes of earlier jobs could not be removed: {e}"))?;
-    if containers + volumes > 0 {
-        info!(%instance, containers, volumes, "what earlier jobs left was removed");
+    if containers + networks + volumes > 0 {
+        info!(%instance, containers, networks, volumes, "what earlier jobs left was removed");
     }
     Ok(())
 }
@@ -45,6 +48,18 @@ async fn containers(docker: &Docker, ours: &[(&str, &str)]) -> Result<usize, Err
     let ids: Vec<_> = found.into_iter().filter_map(|found| found.id).collect();
     for id in &ids {
         unless_missing(docker.remove_container(id, Some(removing.clone())).await)?;
+    }
+    Ok(ids.len())
+}
+
+async fn networks(docker: &Docker, ours: &[(&str, &str)]) -> Result<usize, Error> {
+    let listing = ListNetworksOptionsBuilder::default()
+        .filters(&label::filter(ours))
+        .build();
+    let found = docker.list_networks(Some(listing)).await?;
+    let ids: Vec<_> = found.into_iter().filter_map(|found| found.id).collect();
+    for id in &ids {
+        network::remove_with_containers(docker, id).await?;
     }
     Ok(ids.len())
 }
@@ -86,13 +101,18 @@ mod tests {
 
     type Asked = Arc<Mutex<Vec<String>>>;
 
-    /// Lists one container and one volume of an earlier job, and has lost another's meanwhile.
+    /// Lists a container, a network and a volume of an earlier job, and has lost another's meanwhile.
     async fn daemon(State(asked): State<Asked>, request: Request) -> Response {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.push(format!("{method} {uri}"));
         match (method.as_str(), uri.path()) {
             ("GET", "/containers/json") => r#"[{"Id":"c1"},{"Id":"gone"}]"#.into_response(),
+            ("GET", "/networks") => r#"[{"Id":"n1","Name":"runner-x"}]"#.into_response(),
+            ("GET", "/networks/n1") => {
+                r#"{"Id":"n1","Containers":{"c2":{"Name":"of the job's own making"}}}"#
+                    .into_response()
+            }
             ("GET", "/volumes") => {
                 let volume = r#"{"Name":"v1","Driver":"local","Mountpoint":"","Labels":{},"Scope":"local","Options":{}}"#;
                 format!(r#"{{"Volumes":[{volume}]}}"#).into_response()
@@ -106,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn our_own_containers_and_temporary_volumes_go() {
+    async fn our_own_containers_networks_and_temporary_volumes_go() {
         let asked = Asked::default();
         let router = Router::new()
             .fallback(daemon)
@@ -130,7 +150,7 @@ mod tests {
         let deleted: Vec<_> = asked
             .iter()
             .filter(|line| line.starts_with("DELETE"))
-            .filter_map(|line| line.split_once('?'))
+            .map(|line| line.split_once('?').unwrap_or((line, "")))
             .collect();
         let paths: Vec<_> = deleted.iter().map(|(path, _)| *path).collect();
         assert_eq!(
@@ -138,15 +158,24 @@ mod tests {
             [
                 "DELETE /containers/c1",
                 "DELETE /containers/gone",
+                "DELETE /containers/c2",
+                "DELETE /networks/n1",
                 "DELETE /volumes/v1",
             ]
         );
-        for (_, query) in deleted {
-            assert!(query.contains("force=true"), "{query}");
+        for (path, query) in deleted {
+            let is_forced = query.contains("force=true") || path.contains("networks");
+            assert!(is_forced, "{path}: {query}");
         }
-        for (n, also) in [(0, "all=true"), (3, "reusable%3Dfalse")] {
+        for (listing, also) in [
+            ("GET /containers/json?", "all=true"),
+            ("GET /networks?", ""),
+            ("GET /volumes?", "reusable%3Dfalse"),
+        ] {
+            let line = asked.iter().find(|line| line.starts_with(listing));
+            let line = line.expect("each kind is listed");
             for wanted in ["managed%3Dtrue", "system_id%3Ds_0123456789ab", also] {
-                assert!(asked[n].contains(wanted), "no {wanted} in {}", asked[n]);
+                assert!(line.contains(wanted), "no {wanted} in {line}");
             }
         }
     }

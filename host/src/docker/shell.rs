@@ -37,7 +37,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const MARK_WAIT: Duration = Duration::from_secs(2);
 /// How often an ended container's log is tried.
 const CATCH_UPS: u32 = 3;
-const LOSS_SHOWS: Duration = Duration::from_millis(300);
+/// How much later than the streams it cuts a loss is known.
+pub(super) const LOSS_SHOWS: Duration = Duration::from_millis(300);
 
 /// Sends TERM to every process but the first and itself, and waits until they are gone.
 const TERMINATE: &str = "others() { for p in /proc/[0-9]*; do p=${p#/proc/}; [ \"$p\" = 1 ] || [ \"$p\" = $$ ] || \

@@ -6,24 +6,27 @@ use std::time::Duration;
 
 use bollard::container::AttachContainerResults;
 use bollard::errors::Error;
-use bollard::models::ContainerState;
+use bollard::models::{ContainerCreateBody, ContainerState};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions,
     RemoveContainerOptionsBuilder,
 };
 use rand::Rng as _;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::container::{self, Role};
 use super::line::{Line, REDIAL_WINDOW};
 use super::machine::Machine;
+use super::network;
 use super::stage::{Plan, StageFailure};
 use super::volume::Volumes;
 use super::way::Connected;
 use crate::config::usable;
 use crate::coordinator::outcome::FailureReason;
 
-const PAUSE: Duration = Duration::from_millis(250);
+/// Between two requests for the same thing.
+pub(super) const PAUSE: Duration = Duration::from_millis(250);
 
 pub(super) struct Site {
     pub(super) machine: Arc<Machine>,
@@ -33,6 +36,9 @@ pub(super) struct Site {
     pub(super) volumes: Volumes,
     /// Names of the containers that may exist; read at cleanup.
     created: Mutex<Vec<String>>,
+    /// Entries of `/etc/hosts` by which services are found where the network knows no names.
+    links: Mutex<Vec<String>>,
+    network: OnceCell<()>,
 }
 
 impl Site {
@@ -50,7 +56,14 @@ impl Site {
             config,
             volumes,
             created: Mutex::default(),
+            links: Mutex::default(),
+            network: OnceCell::new(),
         }
+    }
+
+    /// For containers that are created from now on.
+    pub(super) fn link(&self, hosts: Vec<String>) {
+        *self.links.lock().unwrap_or_else(PoisonError::into_inner) = hosts;
     }
 
     fn line(&self) -> Result<&Line, StageFailure> {
@@ -80,18 +93,47 @@ impl Site {
         }
     }
 
-    /// Creates a container and answers its name. A lost answer is no trouble: the name tells whether it was made.
+    /// Creates a container of the job's own and answers its name.
     pub(super) async fn create(&self, role: &Role, image: &str) -> Result<String, StageFailure> {
-        let kind = match role {
-            Role::Build { .. } => "build",
-            Role::FedHelper | Role::PlainHelper => "predefined",
+        let (kind, aliases, platform) = match role {
+            // The helper stays beside it, and would be asked in its place if it had the name, too.
+            Role::Build { .. } => (
+                "build",
+                vec!["build".into()],
+                self.plan.image.platform.as_deref(),
+            ),
+            Role::FedHelper | Role::PlainHelper => ("predefined", Vec::new(), None),
         };
         let name = format!("{}-{}-{kind}", self.plan.container_base, random());
-        let spec = container::spec(role, image, &self.plan, &self.config, &self.volumes)
+        let mut body = container::spec(role, image, &self.plan, &self.config, &self.volumes)
             .map_err(refused)?;
-        self.lock().push(name.clone());
-        let mut options = CreateContainerOptionsBuilder::default().name(&name);
-        if let (Role::Build { .. }, Some(platform)) = (role, &self.plan.image.platform) {
+        let links = self
+            .links
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let (Some(host), false) = (&mut body.host_config, links.is_empty()) {
+            host.extra_hosts.get_or_insert_default().extend(links);
+        }
+        self.create_container(&name, body, &aliases, platform)
+            .await?;
+        Ok(name)
+    }
+
+    /// Creates a container in the job's network, where `aliases` find it. A lost answer is no trouble: the name tells
+    /// whether it was made.
+    pub(super) async fn create_container(
+        &self,
+        name: &str,
+        mut body: ContainerCreateBody,
+        aliases: &[String],
+        platform: Option<&str>,
+    ) -> Result<(), StageFailure> {
+        self.network.get_or_try_init(|| network::make(self)).await?;
+        network::join(&mut body, &self.plan.network, aliases);
+        self.lock().push(name.to_owned());
+        let mut options = CreateContainerOptionsBuilder::default().name(name);
+        if let Some(platform) = platform {
             options = options.platform(platform);
         }
         let options = options.build();
@@ -100,12 +142,12 @@ impl Site {
             let at = self.connected().await?;
             let asked = at
                 .docker
-                .create_container(Some(options.clone()), spec.clone());
+                .create_container(Some(options.clone()), body.clone());
             match self.unless_gone(asked).await? {
-                Ok(_) => return Ok(name),
+                Ok(_) => return Ok(()),
                 Err(Error::DockerResponseServerError {
                     status_code: 409, ..
-                }) => return Ok(name),
+                }) => return Ok(()),
                 Err(Error::DockerResponseServerError {
                     status_code: 400,
                     message,

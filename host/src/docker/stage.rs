@@ -30,11 +30,15 @@ pub struct Plan {
     pub image: BuildImage,
     /// Environment of both containers: the job's variables, expanded, file variables as paths.
     pub environment: Vec<(String, String)>,
+    /// Whether pid 1 of the build container and of services is Docker's own init.
+    pub init: bool,
     /// Where projects are checked out; a volume of the job's own.
     pub builds_dir: String,
     pub cache_dir: String,
     /// From the payload, then from the configuration; the longest matching prefix wins.
     pub credentials: Vec<RegistryCredential>,
+    pub network: Network,
+    pub services: Services,
 }
 
 impl std::fmt::Debug for Plan {
@@ -59,6 +63,92 @@ pub struct BuildImage {
     pub platform: Option<String>,
     /// Tried in order; at least one.
     pub pull_policies: Vec<PullPolicy>,
+}
+
+/// The network that a job's containers share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// `network_mode`; `None` is the daemon's default bridge.
+    Given(Option<String>),
+    /// Made for this job, and removed with it.
+    PerBuild {
+        name: String,
+        /// Bytes; `None` is the daemon's own.
+        mtu: Option<u32>,
+        ipv6: bool,
+    },
+}
+
+impl Network {
+    /// As containers are told it; `None` is the daemon's default.
+    pub fn mode(&self) -> Option<&str> {
+        match self {
+            Self::Given(mode) => mode.as_deref(),
+            Self::PerBuild { name, .. } => Some(name),
+        }
+    }
+
+    /// Whether containers find each other by name there: the networks that Docker has from the start know no names.
+    pub fn knows_names(&self) -> bool {
+        !self.is_a_container_s()
+            && self
+                .mode()
+                .is_some_and(|mode| !matches!(mode, "" | "default" | "bridge" | "host" | "none"))
+    }
+
+    /// Whether it is another container's, whose names and addresses are not the job's to set.
+    pub fn is_a_container_s(&self) -> bool {
+        self.mode()
+            .is_some_and(|mode| mode.starts_with("container:"))
+    }
+}
+
+/// What stands beside a job's containers while it runs.
+#[derive(Clone, Debug, Default)]
+pub struct Services {
+    pub list: Vec<Service>,
+    /// Images of the configuration's services, expanded: allowed whatever the allow-list says.
+    pub configured: Vec<String>,
+    /// Sentences for the job log, told before the first service starts.
+    pub notices: Vec<String>,
+    /// Whether what they print goes into the job's log.
+    pub debug: bool,
+}
+
+#[derive(Clone)]
+pub struct Service {
+    /// Its place among the configuration's and the job's.
+    pub index: usize,
+    /// Expanded, a valid reference: what is pulled.
+    pub image: String,
+    /// For the job log: `postgres:16`.
+    pub title: String,
+    /// Registry and path, without port and tag.
+    pub name: String,
+    /// The same as part of a container's name.
+    pub slug: String,
+    pub version: String,
+    /// Names it is found by; at least one, and no other service's.
+    pub aliases: Vec<String>,
+    /// The job's public variables, then its own.
+    pub environment: Vec<(String, String)>,
+    pub entrypoint: Option<Vec<String>>,
+    pub command: Option<Vec<String>>,
+    pub user: Option<String>,
+    pub platform: Option<String>,
+    /// Tried in order; at least one.
+    pub pull_policies: Vec<PullPolicy>,
+}
+
+impl std::fmt::Debug for Service {
+    /// Without the environment: a service's own variables may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service")
+            .field("index", &self.index)
+            .field("image", &self.image)
+            .field("aliases", &self.aliases)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone)]
@@ -129,8 +219,13 @@ pub trait Executor: Send + Sync + 'static {
     fn addresses(&self) -> Addresses;
     /// Starts H.
     async fn ready_helper(&self, notes: Arc<dyn Notes>) -> Result<(), StageFailure>;
-    /// Pulls the build image and creates B; starts it early where design §6 allows.
-    async fn ready_build(&self, notes: Arc<dyn Notes>) -> Result<(), StageFailure>;
+    /// Starts the services and waits until they answer; beside that pulls the build image and creates B, and starts it
+    /// early where design §6 allows. `services` takes what services print, where the plan asks for it.
+    async fn ready_build(
+        &self,
+        notes: Arc<dyn Notes>,
+        services: Arc<dyn Output>,
+    ) -> Result<(), StageFailure>;
     /// Runs one stage to its end and answers its exit code. Each further stage in B starts the same B again. When
     /// `stop` is cancelled the stage's processes get TERM, then KILL; a stopped B is removed and the next stage in B
     /// gets a new one, created during the grace.

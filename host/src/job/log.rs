@@ -22,9 +22,12 @@ pub const MANAGER: u8 = 0;
 /// What the job's scripts print.
 pub const SCRIPTS: u8 = 1;
 
+/// What services print, for `CI_DEBUG_SERVICES`.
+pub const SERVICES: u8 = 15;
+
 /// A job's log; implemented by the coordinator's trace. Nothing in it blocks.
 pub trait JobLog: Send + Sync + 'static {
-    /// A stream of the log, [`MANAGER`] or [`SCRIPTS`]; masking and timestamps are the log's affair.
+    /// A stream of the log, [`MANAGER`], [`SCRIPTS`] or [`SERVICES`]; masking and timestamps are the log's affair.
     fn output(&self, stream: u8) -> Arc<dyn Output>;
 }
 
@@ -38,7 +41,9 @@ impl JobLog for Log {
 #[derive(Clone)]
 pub struct Gate {
     held: Arc<Mutex<Held>>,
-    streams: [Arc<dyn Output>; 2],
+    manager: Arc<dyn Output>,
+    scripts: Arc<dyn Output>,
+    services: Arc<dyn Output>,
     with_sections: bool,
 }
 
@@ -73,10 +78,11 @@ impl Gate {
             bytes: 0,
             limit,
         };
-        let streams = [log.output(MANAGER), log.output(SCRIPTS)];
         Self {
             held: Arc::new(Mutex::new(held)),
-            streams,
+            manager: log.output(MANAGER),
+            scripts: log.output(SCRIPTS),
+            services: log.output(SERVICES),
             with_sections,
         }
     }
@@ -127,6 +133,11 @@ impl Gate {
         Arc::new(self.clone())
     }
 
+    /// For what services print.
+    pub fn services(&self) -> Arc<dyn Output> {
+        Arc::new(OfServices(self.clone()))
+    }
+
     /// For the executor's own lines.
     pub fn notes(&self) -> Arc<dyn Notes> {
         Arc::new(self.clone())
@@ -152,13 +163,18 @@ impl Gate {
             .map_or(0, |d| d.as_secs());
         let mark = match entry {
             Entry::Bytes(stream, of, bytes) => {
-                return self.streams[usize::from(*stream)].write(*of, bytes);
+                let output = match *stream {
+                    SCRIPTS => &self.scripts,
+                    SERVICES => &self.services,
+                    _ => &self.manager,
+                };
+                return output.write(*of, bytes);
             }
             Entry::SectionStart(name) => lines::section_start(name, now),
             Entry::SectionEnd(name) => lines::section_end(name, now),
         };
         if self.with_sections {
-            self.streams[usize::from(MANAGER)].write(Stream::Out, mark.as_bytes());
+            self.manager.write(Stream::Out, mark.as_bytes());
         }
     }
 
@@ -170,6 +186,14 @@ impl Gate {
 impl Output for Gate {
     fn write(&self, stream: Stream, bytes: &[u8]) {
         self.put(Entry::Bytes(SCRIPTS, stream, bytes.to_vec()));
+    }
+}
+
+struct OfServices(Gate);
+
+impl Output for OfServices {
+    fn write(&self, stream: Stream, bytes: &[u8]) {
+        self.0.put(Entry::Bytes(SERVICES, stream, bytes.to_vec()));
     }
 }
 

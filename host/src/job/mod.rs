@@ -13,6 +13,7 @@ pub mod plan;
 pub mod refuse;
 pub mod run;
 pub mod script;
+mod services;
 pub mod settings;
 pub mod stage;
 pub mod variables;

@@ -8,11 +8,11 @@ use sha2::{Digest as _, Sha256};
 use crate::config::pull_policy::{self, NoPolicy, PullPolicy};
 use crate::config::scalars::GoDuration;
 use crate::coordinator::payload::Job;
-use crate::docker::stage::{BuildImage, Plan, RegistryCredential};
+use crate::docker::stage::{BuildImage, Network, Plan, RegistryCredential, Services};
 
 use super::settings::{self, Settings, Strategy};
 use super::variables::{self, Variables};
-use super::{Work, refuse};
+use super::{Work, refuse, services};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(7200);
 const LABEL_PREFIX: &str = "com.gitlab.gitlab-runner.";
@@ -71,7 +71,16 @@ pub fn prepare(work: &Work) -> Result<Prepared, String> {
     )?;
     let mut warnings = refuse::warnings(&work.payload);
     warnings.extend(problems);
-    let plan = plan(work, &directories, &variables)?;
+    let network = services::network(work, &settings);
+    if let Network::PerBuild { name, .. } = &network {
+        variables.set("CI_BUILD_NETWORK_NAME", name);
+    }
+    let services = services::services(work, &variables, &settings)?;
+    let plan = Plan {
+        network,
+        services,
+        ..plan(work, &directories, &variables)?
+    };
     Ok(Prepared {
         plan,
         directories,
@@ -184,10 +193,27 @@ fn plan(work: &Work, directories: &Directories, variables: &Variables) -> Result
         labels: labels(work, variables),
         image: build_image(work, variables)?,
         environment: variables.environment(),
+        init: variables
+            .get("FF_USE_INIT_WITH_DOCKER_EXECUTOR")
+            .and_then(|text| settings::go_bool(&text))
+            .unwrap_or(false),
         builds_dir,
         cache_dir: directories.cache.clone(),
         credentials: credentials(work, variables),
+        network: Network::Given(None),
+        services: Services::default(),
     })
+}
+
+/// A name that no other running job has.
+pub(super) fn short_name(work: &Work) -> String {
+    rfc1123(&format!(
+        "runner-{}-{}-{}-{}",
+        work.short_token,
+        work.payload.job_info.project_id,
+        work.project_concurrent_id,
+        work.payload.id
+    ))
 }
 
 /// A DNS label: what it may not hold is deleted.

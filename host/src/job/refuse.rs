@@ -1,14 +1,10 @@
 //! Parts of a payload that cannot be honoured yet: they fail the job at once, by name, or are warned about.
 
-use crate::coordinator::payload::Job;
+use crate::coordinator::payload::{Image, Job};
 
 /// Why the job cannot run here: a sentence that names every part. `None` if it can.
 pub fn refusal(job: &Job) -> Option<String> {
     let mut parts = Vec::new();
-    if !job.services.is_empty() {
-        let names: Vec<_> = job.services.iter().map(|s| s.name.as_str()).collect();
-        parts.push(format!("services ({})", names.join(", ")));
-    }
     if !job.artifacts.is_empty() {
         parts.push("artifacts".into());
     }
@@ -58,24 +54,27 @@ pub fn warnings(job: &Job) -> Vec<String> {
 }
 
 fn unknown_executor_options(job: &Job) -> Vec<String> {
-    let options = job
-        .image
-        .as_ref()
-        .and_then(|image| image.executor_opts.as_ref());
-    let Some(options) = options.and_then(|o| o.as_object()) else {
-        return Vec::new();
-    };
+    let of_image = job.image.iter().map(|image| ("image", image));
+    let of_services = job.services.iter().map(|image| ("services", image));
+    of_image
+        .chain(of_services)
+        .flat_map(|(part, image)| unknown_options(part, image))
+        .collect()
+}
+
+fn unknown_options(part: &str, image: &Image) -> Vec<String> {
     let mut unknown = Vec::new();
-    for (executor, of_executor) in options {
+    let options = image.executor_opts.as_ref().and_then(|o| o.as_object());
+    for (executor, of_executor) in options.into_iter().flatten() {
         match executor.as_str() {
             // Meant for another executor.
             "kubernetes" => {}
             "docker" => {
                 let keys = of_executor.as_object().into_iter().flat_map(|o| o.keys());
                 let others = keys.filter(|key| !matches!(key.as_str(), "platform" | "user"));
-                unknown.extend(others.map(|key| format!("image:docker:{key}")));
+                unknown.extend(others.map(|key| format!("{part}:docker:{key}")));
             }
-            other => unknown.push(format!("image:{other}")),
+            other => unknown.push(format!("{part}:{other}")),
         }
     }
     unknown
@@ -94,8 +93,8 @@ mod tests {
     fn what_cannot_be_honoured_is_named() {
         let cases = [
             (
-                r#","services":[{"name":"postgres:16"},{"name":"redis"}]"#,
-                "services (postgres:16, redis)",
+                r#","services":[{"name":"a","executor_opts":{"docker":{"user":"1","size":2}}}]"#,
+                "services:docker:size",
             ),
             (r#","artifacts":[{"paths":["a"]}]"#, "artifacts"),
             (
@@ -120,8 +119,7 @@ mod tests {
 
     #[test]
     fn what_is_empty_or_only_a_loss_of_speed_is_no_refusal() {
-        let parts =
-            r#","services":[],"artifacts":null,"secrets":{},"dependencies":[{"id":1,"name":"a"}]"#;
+        let parts = r#","services":[{"name":"redis"}],"artifacts":null,"secrets":{},"dependencies":[{"id":1,"name":"a"}]"#;
         assert_eq!(refusal(&job(parts)), None);
         let cached = job(r#","cache":[{"key":"a"}]"#);
         assert_eq!(refusal(&cached), None);

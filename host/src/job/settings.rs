@@ -42,6 +42,10 @@ pub struct Settings {
     pub after_script_timeout: Duration,
     pub after_script_ignore_errors: bool,
     pub debug_trace: bool,
+    /// `CI_DEBUG_SERVICES`: what services print goes into the job's log.
+    pub debug_services: bool,
+    /// `FF_NETWORK_PER_BUILD`: the job's containers get a network of their own.
+    pub network_per_build: bool,
 }
 
 const AFTER_SCRIPT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -111,6 +115,8 @@ pub fn read(
             .unwrap_or(AFTER_SCRIPT_TIMEOUT),
         after_script_ignore_errors: reader.parsed("AFTER_SCRIPT_IGNORE_ERRORS", true, go_bool),
         debug_trace: reader.parsed("CI_DEBUG_TRACE", false, go_bool) && !debug_trace_disabled,
+        debug_services: reader.parsed("CI_DEBUG_SERVICES", false, go_bool) && !debug_trace_disabled,
+        network_per_build: reader.parsed("FF_NETWORK_PER_BUILD", false, go_bool),
     };
     Ok((settings, reader.warnings))
 }

@@ -117,6 +117,9 @@ fn docker() -> Docker {
         allowed_images: Vec::new(),
         pull_policies: vec![PullPolicy::Always],
         allowed_pull_policies: Vec::new(),
+        services: crate::config::service::Services::default(),
+        enable_ipv6: false,
+        network_mtu: None,
     }
 }
 

@@ -153,6 +153,25 @@ impl Variables {
             .collect()
     }
 
+    /// For a service: what everybody may see of the job's, then the service's own, which may refer to all of the job's.
+    pub fn for_service(&self, own: &[Variable]) -> Vec<(String, String)> {
+        let is_public = |key: &str| {
+            let last = self.list.iter().rev().find(|v| v.key == key);
+            last.is_some_and(|v| v.public)
+        };
+        let mut all = self.environment();
+        all.retain(|(key, _)| is_public(key) && own.iter().all(|v| v.key != *key));
+        all.extend(own.iter().map(|v| {
+            let value = if v.file {
+                self.file_path(&v.key)
+            } else {
+                self.expanded(v)
+            };
+            (v.key.clone(), value)
+        }));
+        all
+    }
+
     /// Values that must not be seen in the log.
     pub fn masked(&self) -> Vec<String> {
         let values = self

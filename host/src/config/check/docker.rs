@@ -1,5 +1,6 @@
 //! `[runners.docker]`.
 
+use super::services::services;
 use crate::config::pull_policy::NoPolicy;
 use crate::config::raw::Table;
 use crate::config::scalars;
@@ -54,6 +55,9 @@ pub(super) fn docker(mut table: Table<'_>) -> Docker {
         allowed_images: table.strings("allowed_images"),
         pull_policies,
         allowed_pull_policies,
+        services: services(&mut table),
+        enable_ipv6: table.is_true("enable_ipv6"),
+        network_mtu: mtu(&mut table),
     };
     for server in &docker.dns {
         if server.parse::<std::net::IpAddr>().is_err() {
@@ -129,13 +133,20 @@ fn processors(table: &mut Table<'_>, key: &'static str) -> Option<i64> {
     nanos
 }
 
-fn not_yet(table: &mut Table<'_>) {
-    if table.has("services") && !table.tables("services").is_empty() {
-        table.warn(
-            "services",
-            "there are no services yet; jobs run without them",
+/// Of the network made for a job; 0 is the daemon's own.
+fn mtu(table: &mut Table<'_>) -> Option<u32> {
+    let bytes = table.integer("network_mtu").filter(|bytes| *bytes != 0)?;
+    let mtu = u32::try_from(bytes).ok();
+    if mtu.is_none() {
+        table.refuse(
+            "network_mtu",
+            format!("{bytes} is no size of a packet; write it like 1450"),
         );
     }
+    mtu
+}
+
+fn not_yet(table: &mut Table<'_>) {
     table.without_effect(&[
         "cgroup_parent",
         "cpuset_mems",
@@ -154,16 +165,8 @@ fn not_yet(table: &mut Table<'_>) {
         "isolation",
         "log_options",
         "helper_image_flavor",
-        "enable_ipv6",
-        "network_mtu",
-    ]);
-    // They speak of services, of which there are none: a job that wants one fails by name.
-    table.accept(&[
-        "services",
-        "services_privileged",
         "services_security_opt",
         "services_devices",
-        "services_limit",
         "services_tmpfs",
         "service_gpus",
         "service_memory",
@@ -174,8 +177,5 @@ fn not_yet(table: &mut Table<'_>) {
         "service_cpus",
         "service_cpu_shares",
         "service_slot_cgroup_template",
-        "wait_for_services_timeout",
-        "allowed_services",
-        "allowed_privileged_services",
     ]);
 }

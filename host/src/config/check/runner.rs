@@ -233,7 +233,7 @@ fn shell(entry: &mut Table<'_>) -> Option<Shell> {
 }
 
 /// Split at the first `=`. An entry without one is dropped, as GitLab Runner does, but not silently.
-fn environment(entry: &mut Table<'_>) -> Vec<(String, String)> {
+pub(super) fn environment(entry: &mut Table<'_>) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for (index, variable) in entry.strings("environment").into_iter().enumerate() {
         match variable.split_once('=') {

@@ -139,7 +139,8 @@ async fn a_request_says_who_asks_and_repeats_gitlabs_last_word() {
     assert_eq!(body.get("last_update"), None);
     assert_eq!(body["info"]["executor"], "docker-autoscaler");
     assert_eq!(body["info"]["features"]["two_phase_job_commit"], true);
-    assert_eq!(body["info"]["features"]["services"], false);
+    assert_eq!(body["info"]["features"]["services"], true);
+    assert_eq!(body["info"]["features"]["artifacts"], false);
     assert_eq!(body["info"]["features"].as_object().unwrap().len(), 31);
 
     let Request { asked, .. } = gitlab.client.request_job().await;

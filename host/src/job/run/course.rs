@@ -163,7 +163,7 @@ impl<E: Executor> Course<'_, E> {
         for left in (0..PREPARE_TRIES).rev() {
             let attempt = match place {
                 Place::Helper => self.executor.ready_helper(gate.notes()),
-                Place::Build => self.executor.ready_build(gate.notes()),
+                Place::Build => self.executor.ready_build(gate.notes(), gate.services()),
             };
             let failure = tokio::select! {
                 biased;

@@ -86,7 +86,11 @@ impl Executor for Fake {
         Ok(())
     }
 
-    async fn ready_build(&self, notes: Arc<dyn Notes>) -> Result<(), StageFailure> {
+    async fn ready_build(
+        &self,
+        notes: Arc<dyn Notes>,
+        _: Arc<dyn Output>,
+    ) -> Result<(), StageFailure> {
         let nth = self.nth("ready_build");
         notes.info("pulling");
         sleep(Duration::from_secs(self.build.0)).await;
@@ -471,14 +475,14 @@ async fn a_job_without_an_instance_says_what_it_waits_for_and_why_it_failed() {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_honoured_fails_before_an_instance_is_asked_for() {
-    let parts = json!({ "services": [{ "name": "postgres" }] });
+    let parts = json!({ "secrets": { "TOKEN": {} } });
     let told = job(parts, &Fake::default(), undisturbed).await;
     assert_eq!(
         reason(&told.outcome),
         FailureReason::RunnerConfigurationError
     );
     assert!(
-        told.did.is_empty() && told.log.contains("services (postgres)"),
+        told.did.is_empty() && told.log.contains("secrets (TOKEN)"),
         "{}",
         told.log
     );

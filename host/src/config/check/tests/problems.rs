@@ -99,9 +99,9 @@ fn every_problem_of_an_entry_says_what_and_what_next() {
             false,
         ),
         (
-            "docker: services = [{ name = \"redis\" }]",
-            "docker.services: there are no services yet; jobs run without them",
-            true,
+            "docker: services = [{ alias = \"db\" }]",
+            r#"docker.services[0].name: missing; name the service's image, such as name = "postgres:16""#,
+            false,
         ),
         (
             "docker: gpus = \"all\"",
