@@ -8,6 +8,7 @@ mod coverage;
 mod docker;
 mod runner;
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,7 +32,10 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
 }
 
-/// Reads the text of a `config.toml`. `path` names it in problems; nothing is read from disk.
+/// Answers the text of a file that the configuration names.
+pub type Files<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
+
+/// Reads the text of a `config.toml`. `path` names it in problems; nothing is read from disk but what `files` reads.
 ///
 /// # Errors
 /// [`Fatal::Unusable`] if it is no TOML, or if something outside of every `[[runners]]` entry cannot be used.
@@ -39,6 +43,7 @@ pub fn check(
     path: &Path,
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
+    files: Files<'_>,
 ) -> Result<Loaded, Fatal> {
     let sink = Sink::new(Places::new(path, text));
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -62,6 +67,7 @@ pub fn check(
         Table::new(root.get_ref(), root.span(), &sink),
         &sink,
         env,
+        files,
     );
     let problems = sink.into_problems();
     if problems.iter().any(|p| p.severity == Severity::File) {
@@ -75,6 +81,7 @@ fn whole_file(
     mut file: Table<'_>,
     sink: &Sink<'_>,
     env: &dyn Fn(&str) -> Option<String>,
+    files: Files<'_>,
 ) -> Config {
     let concurrent = file.integer("concurrent").unwrap_or(1);
     if concurrent < 1 {
@@ -98,7 +105,7 @@ fn whole_file(
             .into_iter()
             .enumerate()
             .filter_map(|(index, entry)| {
-                runner::runner(entry.into_entry(index), index, env)
+                runner::runner(entry.into_entry(index), index, env, files)
                     .filter(|_| !sink.disables(index))
             })
             .collect(),

@@ -1,5 +1,6 @@
 //! Docker on an instance: what is prepared there once, and one job's containers, networks and volumes.
 
+mod cgroup;
 pub mod client;
 mod container;
 pub mod executor;
@@ -18,4 +19,5 @@ mod shell;
 mod site;
 pub mod stage;
 mod stream;
+mod user;
 mod volume;

@@ -86,8 +86,7 @@ impl Site {
             Role::FedHelper | Role::PlainHelper => "predefined",
         };
         let name = format!("{}-{}-{kind}", self.plan.container_base, random());
-        let spec = container::spec(role, image, &self.plan, &self.config, &self.volumes)
-            .map_err(refused)?;
+        let spec = container::spec(role, image, &self.plan, &self.config, &self.volumes);
         self.lock().push(name.clone());
         let mut options = CreateContainerOptionsBuilder::default().name(&name);
         if let (Role::Build { .. }, Some(platform)) = (role, &self.plan.image.platform) {

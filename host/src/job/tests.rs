@@ -79,41 +79,9 @@ pub(super) fn runner() -> Runner {
 
 fn docker() -> Docker {
     Docker {
-        host: None,
         image: Some("busybox:latest".into()),
-        helper_image: None,
-        hostname: None,
-        privileged: false,
-        user: None,
-        disable_entrypoint_overwrite: false,
-        disable_cache: false,
-        volumes: Vec::new(),
-        volume_keep: false,
-        network_mode: None,
-        dns: Vec::new(),
-        dns_search: Vec::new(),
-        extra_hosts: Vec::new(),
-        cap_add: Vec::new(),
-        cap_drop: Vec::new(),
-        security_opt: Vec::new(),
-        devices: Vec::new(),
-        group_add: Vec::new(),
-        memory: None,
-        memory_swap: None,
-        memory_reservation: None,
-        nano_cpus: None,
-        cpuset_cpus: None,
-        cpu_shares: None,
-        shm_size: None,
-        runtime: None,
-        tmpfs: BTreeMap::new(),
-        sysctls: BTreeMap::new(),
-        ulimit: BTreeMap::new(),
-        container_labels: BTreeMap::new(),
-        mac_address: None,
-        allowed_images: Vec::new(),
         pull_policies: vec![PullPolicy::Always],
-        allowed_pull_policies: Vec::new(),
+        ..Docker::default()
     }
 }
 
