@@ -54,7 +54,7 @@ pub(super) fn spec(
         Role::PlainHelper => ("predefined", Some(vec![]), shell(), None),
     };
     let host_config = match role {
-        Role::Build { .. } => host::of_build(config, volumes, &plan.image.name, plan.init),
+        Role::Build { .. } => host::of_build(config, volumes, &plan.image.name),
         Role::FedHelper | Role::PlainHelper => {
             let name = config.helper_image.as_deref().unwrap_or(image);
             host::of_helper(config, volumes, name)

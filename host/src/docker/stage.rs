@@ -33,8 +33,6 @@ pub struct Plan {
     pub image: BuildImage,
     /// Environment of both containers: the job's variables, expanded, file variables as paths.
     pub environment: Vec<(String, String)>,
-    /// Whether pid 1 of the build container and of services is Docker's own init.
-    pub init: bool,
     /// Where projects are checked out: a volume, unless a folder of the instance covers it.
     pub builds_dir: String,
     /// Whether the next job of the project finds that volume again.

@@ -182,10 +182,6 @@ fn plan(work: &Work, directories: &Directories, variables: &Variables) -> Result
         container_labels: container_labels(work, variables),
         image: build_image(work, variables)?,
         environment: variables.environment(),
-        init: variables
-            .get("FF_USE_INIT_WITH_DOCKER_EXECUTOR")
-            .and_then(|text| settings::go_bool(&text))
-            .unwrap_or(false),
         builds_dir,
         // Known with the settings.
         keep_builds: false,

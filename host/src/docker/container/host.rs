@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! every container: resources, runtime, user namespace, network and names, mounts, log driver
-//!   ├ build and helper: and devices, capabilities, limits, tmpfs …      ├ build: and pid namespace, init
+//!   ├ build and helper: and devices, capabilities, limits, tmpfs …      ├ build: and pid namespace
 //!   └ services: their own resources, rights and tmpfs instead           └ helper
 //! ```
 
@@ -21,15 +21,9 @@ use crate::docker::image;
 use crate::docker::volume::Volumes;
 
 /// Of the build container; `image` is its name as it was asked for.
-pub(super) fn of_build(
-    config: &usable::Docker,
-    volumes: &Volumes,
-    image: &str,
-    init: bool,
-) -> HostConfig {
+pub(super) fn of_build(config: &usable::Docker, volumes: &Volumes, image: &str) -> HostConfig {
     HostConfig {
         pid_mode: config.pid_mode.clone(),
-        init: init.then_some(true),
         ..of_helper(config, volumes, image)
     }
 }
@@ -70,7 +64,6 @@ pub(in crate::docker) fn of_service(
     volumes: &Volumes,
     image: &str,
     privileged: bool,
-    init: bool,
 ) -> HostConfig {
     let matching = config.services_devices.iter();
     let matching = matching.filter(|(glob, _)| crate::docker::glob::matches(glob, image));
@@ -79,7 +72,6 @@ pub(in crate::docker) fn of_service(
         security_opt: list(&config.services_security_opt),
         devices: Some(matching.flat_map(|(_, of_glob)| devices(of_glob)).collect()),
         tmpfs: map(&config.services_tmpfs),
-        init: init.then_some(true),
         ..shared(config, volumes, &config.service_resources)
     }
 }

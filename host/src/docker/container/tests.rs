@@ -22,7 +22,6 @@ pub(in crate::docker) fn plan() -> Plan {
             pull_policies: Vec::new(),
         },
         environment: vec![("A".into(), "b".into())],
-        init: false,
         builds_dir: "/builds".into(),
         keep_builds: false,
         volumes: Vec::new(),
@@ -120,20 +119,15 @@ fn a_mac_address_belongs_to_the_endpoint_of_the_network() {
 }
 
 #[test]
-fn docker_s_init_and_the_pid_namespace_are_the_build_container_s() {
+fn the_pid_namespace_is_the_build_container_s() {
     let config = usable::Docker {
         pid_mode: Some("host".into()),
         ..usable::Docker::default()
     };
-    let mut plan = plan();
-    plan.init = true;
-    let host = |role: &Role| made(role, &plan, &config).host_config.unwrap();
+    let host = |role: &Role| made(role, &plan(), &config).host_config.unwrap();
     let (build, helper) = (host(&BUILD), host(&Role::FedHelper));
-    assert_eq!(
-        (build.init, build.pid_mode.as_deref()),
-        (Some(true), Some("host"))
-    );
-    assert_eq!((helper.init, helper.pid_mode), (None, None));
+    assert_eq!(build.pid_mode.as_deref(), Some("host"));
+    assert_eq!(helper.pid_mode, None);
 }
 
 #[test]

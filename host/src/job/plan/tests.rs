@@ -177,17 +177,13 @@ fn what_the_operator_wrote_may_name_variables() {
         volumes: vec!["/srv/$TEAM:/data/$TEAM".parse().unwrap()],
         ..Docker::default()
     };
-    let parts = json!({ "variables": [
-        { "key": "TEAM", "value": "a" },
-        { "key": "FF_USE_INIT_WITH_DOCKER_EXECUTOR", "value": "true" },
-    ] });
+    let parts = json!({ "variables": [{ "key": "TEAM", "value": "a" }] });
     let plan = planned(&parts, docker).unwrap().plan;
     assert_eq!(plan.container_labels, [("team".to_owned(), "a".to_owned())]);
     assert!(!plan.labels.iter().any(|(key, _)| key == "team"));
     // The source is the operator's alone.
     assert_eq!(plan.volumes[0].source.as_deref(), Some("/srv/$TEAM"));
     assert_eq!(plan.volumes[0].destination, "/data/a");
-    assert!(plan.init);
 }
 
 #[test]

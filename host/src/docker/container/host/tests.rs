@@ -246,9 +246,9 @@ fn rows() -> Vec<(For, &'static str, &'static str, Value)> {
 fn each_key_has_its_effect_on_its_containers_and_on_no_other() {
     let shown = |config: &usable::Docker| {
         let volumes = Volumes::default();
-        let build = of_build(config, &volumes, "ruby:3", false);
+        let build = of_build(config, &volumes, "ruby:3");
         let helper = of_helper(config, &volumes, "sha256:1");
-        let service = of_service(config, &volumes, "postgres:16", false, false);
+        let service = of_service(config, &volumes, "postgres:16", false);
         [build, helper, service].map(|host| serde_json::to_value(host).unwrap())
     };
     let plain = shown(&config(""));
@@ -279,9 +279,9 @@ fn all_containers_mount_the_same() {
     };
     let config = config("");
     for host in [
-        of_build(&config, &volumes, "a", false),
+        of_build(&config, &volumes, "a"),
         of_helper(&config, &volumes, "a"),
-        of_service(&config, &volumes, "a", false, false),
+        of_service(&config, &volumes, "a", false),
     ] {
         assert_eq!(host.binds, Some(volumes.binds.clone()));
         assert_eq!(host.mounts, Some(volumes.mounts.clone()));
