@@ -94,7 +94,9 @@ pub fn config_toml(bytes: &[u8]) {
         return;
     };
     let path = Path::new("config.toml");
-    let loaded = config::check::check(path, text, &|_| None);
+    let loaded = config::check::check(path, text, &|_| None, &|_| {
+        Err(std::io::ErrorKind::NotFound.into())
+    });
     let problems = match &loaded {
         Ok(loaded) => &loaded.problems,
         Err(Fatal::Unusable { problems }) => {

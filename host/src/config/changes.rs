@@ -117,10 +117,12 @@ mod tests {
                 )
             })
             .collect();
-        check(Path::new("config.toml"), &text, &|_| None)
-            .unwrap()
-            .config
-            .runners
+        check(Path::new("config.toml"), &text, &|_| None, &|_| {
+            Err(std::io::ErrorKind::NotFound.into())
+        })
+        .unwrap()
+        .config
+        .runners
     }
 
     fn fleet(more: &str) -> String {

@@ -9,6 +9,7 @@ mod docker;
 mod runner;
 mod services;
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,7 +33,10 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
 }
 
-/// Reads the text of a `config.toml`. `path` names it in problems; nothing is read from disk.
+/// Answers the text of a file that the configuration names.
+pub type Files<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
+
+/// Reads the text of a `config.toml`. `path` names it in problems; nothing is read from disk but what `files` reads.
 ///
 /// # Errors
 /// [`Fatal::Unusable`] if it is no TOML, or if something outside of every `[[runners]]` entry cannot be used.
@@ -40,6 +44,7 @@ pub fn check(
     path: &Path,
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
+    files: Files<'_>,
 ) -> Result<Loaded, Fatal> {
     let sink = Sink::new(Places::new(path, text));
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -63,6 +68,7 @@ pub fn check(
         Table::new(root.get_ref(), root.span(), &sink),
         &sink,
         env,
+        files,
     );
     let problems = sink.into_problems();
     if problems.iter().any(|p| p.severity == Severity::File) {
@@ -76,6 +82,7 @@ fn whole_file(
     mut file: Table<'_>,
     sink: &Sink<'_>,
     env: &dyn Fn(&str) -> Option<String>,
+    files: Files<'_>,
 ) -> Config {
     let concurrent = file.integer("concurrent").unwrap_or(1);
     if concurrent < 1 {
@@ -100,7 +107,7 @@ fn whole_file(
             .into_iter()
             .enumerate()
             .filter_map(|(index, entry)| {
-                runner::runner(entry.into_entry(index), index, concurrent, env)
+                runner::runner(entry.into_entry(index), index, concurrent, env, files)
                     .filter(|_| !sink.disables(index))
             })
             .collect(),

@@ -2,6 +2,8 @@
 
 pub mod changes;
 pub mod check;
+pub mod device;
+pub mod gpus;
 pub mod lint;
 pub mod locate;
 pub mod period;
@@ -12,14 +14,17 @@ mod raw;
 pub mod scalars;
 pub mod server_url;
 pub mod service;
+pub mod ulimit;
 pub mod usable;
+pub mod volume;
 
 use std::path::Path;
 
 pub use check::Loaded;
 pub use problem::{Fatal, Problem, Severity};
 
-/// Reads and checks a `config.toml`. `env` answers the environment's variables, which only `url` and `token` may name.
+/// Reads and checks a `config.toml`, and the seccomp profiles that it names. `env` answers the environment's variables,
+/// which only `url` and `token` may name.
 ///
 /// # Errors
 /// [`Fatal`] if there is no file, if it cannot be read, or if nothing of it can be used. Problems of single entries are
@@ -34,5 +39,5 @@ pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Loaded,
             reason,
         },
     })?;
-    check::check(path, &text, &env)
+    check::check(path, &text, &env, &|file| std::fs::read_to_string(file))
 }

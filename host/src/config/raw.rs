@@ -292,6 +292,15 @@ impl<'a> Table<'a> {
         self.map(key, "a table of true and false", |value| value.as_bool())
     }
 
+    pub(super) fn list_map(&mut self, key: &'static str) -> BTreeMap<String, Vec<String>> {
+        self.map(key, "a table of lists of strings", |value| {
+            let items = value.as_array()?.iter();
+            items
+                .map(|item| item.get_ref().as_str().map(str::to_owned))
+                .collect()
+        })
+    }
+
     fn map<T>(
         &mut self,
         key: &'static str,

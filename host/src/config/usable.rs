@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::device::Device;
+use super::gpus::Gpus;
 pub use super::pull_policy::PullPolicy;
 use super::server_url::ServerUrl;
 use super::service::Services;
+use super::ulimit::Ulimit;
+use super::volume::Volume;
 
 /// `config.toml`, usable. Runners that cannot work are not here but among the problems that came with it.
 #[derive(Clone, Debug)]
@@ -112,7 +116,7 @@ impl Shell {
 }
 
 /// `[runners.docker]`: the keys that have an effect today.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Docker {
     /// The daemon's address on the instance, or of one's own; default `unix:///var/run/docker.sock`.
     pub host: Option<String>,
@@ -123,46 +127,90 @@ pub struct Docker {
     pub image: Option<String>,
     pub helper_image: Option<String>,
     pub hostname: Option<String>,
-    pub privileged: bool,
+    /// Of the build container; wins over the job's.
     pub user: Option<String>,
+    /// Empty allows every user, or `user` alone where there is one.
+    pub allowed_users: Vec<String>,
     pub disable_entrypoint_overwrite: bool,
-    pub disable_cache: bool,
-    pub volumes: Vec<String>,
-    pub volume_keep: bool,
+    pub runtime: Option<String>,
+    pub container_labels: BTreeMap<String, String>,
+    /// `env` and `labels`.
+    pub log_options: BTreeMap<String, String>,
+
+    /// Of build and helper.
+    pub resources: Resources,
+    pub service_resources: Resources,
+    pub oom_kill_disable: bool,
+    pub oom_score_adjust: Option<i64>,
+    pub ulimit: BTreeMap<String, Ulimit>,
+    /// Bytes.
+    pub shm_size: Option<i64>,
+    pub devices: Vec<Device>,
+    /// By globs of the service's image, tag included.
+    pub services_devices: BTreeMap<String, Vec<Device>>,
+    pub device_cgroup_rules: Vec<String>,
+    pub sysctls: BTreeMap<String, String>,
+
+    pub privileged: bool,
+    /// Globs of those that `privileged` is for; empty is all.
+    pub allowed_privileged_images: Vec<String>,
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    pub group_add: Vec<String>,
+    /// Seccomp profiles by their content.
+    pub security_opt: Vec<String>,
+    pub services_security_opt: Vec<String>,
+    pub userns_mode: Option<String>,
+    pub pid_mode: Option<String>,
+    pub ipc_mode: Option<String>,
+    pub isolation: Option<String>,
+
     pub network_mode: Option<String>,
+    pub network_mtu: Option<u32>,
+    pub enable_ipv6: bool,
     pub dns: Vec<String>,
     pub dns_search: Vec<String>,
     pub extra_hosts: Vec<String>,
-    pub cap_add: Vec<String>,
-    pub cap_drop: Vec<String>,
-    pub security_opt: Vec<String>,
-    pub devices: Vec<String>,
-    pub group_add: Vec<String>,
-    /// Bytes.
-    pub memory: Option<i64>,
-    pub memory_swap: Option<i64>,
-    pub memory_reservation: Option<i64>,
-    /// Billionths of a processor.
-    pub nano_cpus: Option<i64>,
-    pub cpuset_cpus: Option<String>,
-    pub cpu_shares: Option<i64>,
-    /// Bytes.
-    pub shm_size: Option<i64>,
-    pub runtime: Option<String>,
-    pub tmpfs: BTreeMap<String, String>,
-    pub sysctls: BTreeMap<String, String>,
-    pub ulimit: BTreeMap<String, String>,
-    pub container_labels: BTreeMap<String, String>,
+    pub links: Vec<String>,
     pub mac_address: Option<String>,
+
+    pub volumes: Vec<Volume>,
+    pub volumes_from: Vec<String>,
+    pub volume_driver: Option<String>,
+    pub volume_driver_ops: BTreeMap<String, String>,
+    pub volume_keep: bool,
+    /// On the instance: caches are folders below it instead of volumes.
+    pub cache_dir: Option<String>,
+    pub disable_cache: bool,
+    pub tmpfs: BTreeMap<String, String>,
+    pub services_tmpfs: BTreeMap<String, String>,
+
+    /// Templates of the control groups of one slot, where slots have groups of their own.
+    pub slot_cgroup: Option<String>,
+    pub service_slot_cgroup: Option<String>,
+
     pub allowed_images: Vec<String>,
     /// At least one; tried in order.
     pub pull_policies: Vec<PullPolicy>,
     pub allowed_pull_policies: Vec<PullPolicy>,
     pub services: Services,
-    /// Of the network made for a job.
-    pub enable_ipv6: bool,
-    /// Bytes; of the network made for a job.
-    pub network_mtu: Option<u32>,
+}
+
+/// `memory`, `cpus` and so on, and the same keys with `service_` before them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Bytes.
+    pub memory: Option<i64>,
+    /// Memory and swap together, in bytes.
+    pub memory_swap: Option<i64>,
+    pub memory_reservation: Option<i64>,
+    /// Billionths of a processor.
+    pub nano_cpus: Option<i64>,
+    pub cpu_shares: Option<i64>,
+    pub cpuset_cpus: Option<String>,
+    pub cpuset_mems: Option<String>,
+    pub cgroup_parent: Option<String>,
+    pub gpus: Option<Gpus>,
 }
 
 /// `[runners.autoscaler]`.

@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, OnceCell, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use super::cgroup;
 use super::container::{self, Role};
 use super::feed::{Feed, Unfed};
 use super::image::{self, Present, Wanted};
@@ -27,13 +28,15 @@ use super::shell::{End, Shell};
 use super::site::{self, Site, failed, refused, unmet};
 use super::stage::{Addresses, Executor, Notes, Output, Place, Plan, StageFailure, StageScript};
 use super::turns::Turns;
-use super::volume;
+use super::{user, volume};
 use crate::config::pull_policy::{self, PullPolicy};
 use crate::config::usable;
 
 const CLEANUP: Duration = Duration::from_secs(300);
 /// How often a script may be sent to a new container because the one before was lost before its mark.
 const SENDS: u32 = 3;
+/// Docker's API since when an endpoint of a network has a MAC address.
+const MAC_ADDRESSES: (u32, u32) = (1, 44);
 
 enum Helper {
     Fed(Feed),
@@ -43,6 +46,8 @@ enum Helper {
 pub struct DockerExecutor {
     site: Arc<Site>,
     services: Services,
+    /// Sentences for the job log about what the operator wrote.
+    warnings: Vec<String>,
     helper_image: OnceCell<String>,
     helper: Mutex<Option<Helper>>,
     build_image: OnceCell<Present>,
@@ -54,13 +59,16 @@ impl DockerExecutor {
     pub fn new(
         machine: Arc<Machine>,
         slot: u32,
-        plan: Plan,
-        config: usable::Docker,
+        mut plan: Plan,
+        mut config: usable::Docker,
     ) -> Result<Self, StageFailure> {
+        cgroup::settle(&mut config, &mut plan, slot);
+        let warnings = settled(&mut config, &plan, machine.facts.api);
         let volumes = volume::plan(&plan, &config, &site::random()).map_err(refused)?;
         Ok(Self {
             site: Arc::new(Site::new(machine, slot, plan, config, volumes)),
             services: Services::default(),
+            warnings,
             helper_image: OnceCell::new(),
             helper: Mutex::default(),
             build_image: OnceCell::new(),
@@ -121,7 +129,8 @@ impl DockerExecutor {
             ))
         })?;
         let options = UploadToContainerOptionsBuilder::default().path("/").build();
-        let archive = container::archive(&binary, &site.volumes.open);
+        let archive = container::archive(&binary, &site.volumes.open)
+            .map_err(|e| failed(format!("the helper could not be packed: {e}")))?;
         let at = site.connected().await?;
         let copying =
             at.docker
@@ -250,6 +259,30 @@ impl DockerExecutor {
     }
 }
 
+/// Takes out of the configuration what this daemon would refuse; answers what the job's log says of the configuration.
+fn settled(config: &mut usable::Docker, plan: &Plan, api: (u32, u32)) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.volume_keep {
+        warnings.push(
+            "volume_keep is on: anonymous volumes of this job stay on the instance after it".into(),
+        );
+    }
+    let allowed = &config.allowed_privileged_images;
+    if config.privileged && !container::host::may(allowed, &plan.image.name) {
+        warnings.push(format!(
+            "The image {} is not on the list of allowed_privileged_images: the job runs without privileges",
+            plan.image.name
+        ));
+    }
+    if api < MAC_ADDRESSES && config.mac_address.take().is_some() {
+        let (major, minor) = MAC_ADDRESSES;
+        warnings.push(format!(
+            "mac_address is not set: it needs a Docker with API {major}.{minor} or newer on the instance"
+        ));
+    }
+    warnings
+}
+
 #[async_trait]
 impl Executor for DockerExecutor {
     fn instance(&self) -> String {
@@ -293,6 +326,12 @@ impl Executor for DockerExecutor {
         let (plan, config) = (&self.site.plan, &self.site.config);
         let name = &plan.image.name;
         notes.info(&format!("Using Docker executor with image {name} ..."));
+        for warning in &self.warnings {
+            notes.warn(warning);
+        }
+        if let Some(why) = user::refusal(config, plan.image.user.as_deref()) {
+            return Err(failed(why));
+        }
         if !plan.image.is_default
             && !image::is_allowed(name, &config.allowed_images, config.image.as_deref())
         {

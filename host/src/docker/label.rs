@@ -17,6 +17,10 @@ pub(super) const SERVICE_VERSION: &str = "com.gitlab.gitlab-runner.service.versi
 pub(super) const WAIT: &str = "com.gitlab.gitlab-runner.wait";
 /// Of a volume: whether a later job may find it again.
 pub(super) const REUSABLE: &str = "com.gitlab.gitlab-runner.reusable";
+/// Of a volume: where it is mounted.
+pub(super) const DESTINATION: &str = "com.gitlab.gitlab-runner.destination";
+/// Of a volume: whether jobs of protected branches use it.
+pub(super) const PROTECTED: &str = "com.gitlab.gitlab-runner.protected";
 
 /// A filter that all of these labels pass.
 pub(super) fn filter(labels: &[(&str, &str)]) -> HashMap<&'static str, Vec<String>> {

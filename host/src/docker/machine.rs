@@ -25,6 +25,8 @@ const PING: Duration = Duration::from_secs(5);
 pub(super) struct Facts {
     /// As the kernel names it: `x86_64`, `aarch64`.
     pub(super) arch: String,
+    /// The newest version of its API that the daemon speaks: (1, 41) of Docker 20.10.
+    pub(super) api: (u32, u32),
     /// ID of the helper image, present on the instance.
     pub(super) helper_image: String,
     /// The helper binary for this architecture, on the manager.

@@ -1,5 +1,6 @@
 //! Docker on an instance: what is prepared there once, and one job's containers, networks and volumes.
 
+mod cgroup;
 pub mod client;
 mod container;
 pub mod daemon;
@@ -22,5 +23,6 @@ mod site;
 pub mod stage;
 mod stream;
 mod turns;
+mod user;
 mod volume;
 pub mod way;

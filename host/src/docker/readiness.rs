@@ -86,9 +86,20 @@ impl Readiness {
         let helper_binary = self.data.join(format!("helper-{arch}"));
         Ok(Facts {
             arch,
+            api: api(version.api_version.as_deref()),
             helper_image,
             helper_binary,
         })
+    }
+}
+
+/// An unknown version is older than every known one.
+fn api(version: Option<&str>) -> (u32, u32) {
+    let numbers = version.and_then(|version| version.split_once('.'));
+    let (major, minor) = numbers.unwrap_or_default();
+    match (major.parse(), minor.parse()) {
+        (Ok(major), Ok(minor)) => (major, minor),
+        _ => (0, 0),
     }
 }
 

@@ -16,7 +16,8 @@ use bollard::errors::Error;
 use bollard::exec::StartExecOptions;
 use bollard::models::ExecConfig;
 use bollard::query_parameters::{
-    KillContainerOptions, LogsOptionsBuilder, StartContainerOptions, WaitContainerOptionsBuilder,
+    KillContainerOptions, KillContainerOptionsBuilder, LogsOptionsBuilder, StartContainerOptions,
+    WaitContainerOptionsBuilder,
 };
 use futures_util::{Stream as Items, StreamExt as _};
 use tokio::io::AsyncWriteExt as _;
@@ -344,6 +345,13 @@ impl Look<'_> {
     /// TERM to the processes in the container, at most for the grace.
     async fn terminate(&self, at: &Connected) {
         let ending = async {
+            if self.site.config.pid_mode.is_some() {
+                // It sees processes that are not its own: only its first one gets TERM.
+                let term = KillContainerOptionsBuilder::default()
+                    .signal("SIGTERM")
+                    .build();
+                return at.docker.kill_container(self.name, Some(term)).await;
+            }
             let config = ExecConfig {
                 cmd: Some(["sh", "-c", TERMINATE].map(String::from).to_vec()),
                 ..ExecConfig::default()
@@ -353,11 +361,12 @@ impl Look<'_> {
                 detach: true,
                 ..StartExecOptions::default()
             };
-            at.docker.start_exec(&made.id, Some(options)).await
+            at.docker.start_exec(&made.id, Some(options)).await?;
+            Ok(())
         };
         let begun = Instant::now();
         // An image without `sh` gets no TERM; removal ends it.
-        if let Ok(Ok(_)) = tokio::time::timeout(GRACE, ending).await {
+        if let Ok(Ok(())) = tokio::time::timeout(GRACE, ending).await {
             tokio::time::sleep_until(begun + GRACE).await;
         }
     }

@@ -105,8 +105,7 @@ impl Site {
             Role::FedHelper | Role::PlainHelper => ("predefined", Vec::new(), None),
         };
         let name = format!("{}-{}-{kind}", self.plan.container_base, random());
-        let mut body = container::spec(role, image, &self.plan, &self.config, &self.volumes)
-            .map_err(refused)?;
+        let mut body = container::spec(role, image, &self.plan, &self.config, &self.volumes);
         let links = self
             .links
             .lock()

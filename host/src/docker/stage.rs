@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::usable::PullPolicy;
+use crate::config::volume::Volume;
 use crate::coordinator::outcome::FailureReason;
 pub use crate::coordinator::output::{Output, Stream};
 
@@ -27,14 +28,21 @@ pub struct Plan {
     pub volume_base: String,
     /// `com.gitlab.gitlab-runner.*` labels, without `type`.
     pub labels: Vec<(String, String)>,
+    /// The operator's own, expanded.
+    pub container_labels: Vec<(String, String)>,
     pub image: BuildImage,
     /// Environment of both containers: the job's variables, expanded, file variables as paths.
     pub environment: Vec<(String, String)>,
     /// Whether pid 1 of the build container and of services is Docker's own init.
     pub init: bool,
-    /// Where projects are checked out; a volume of the job's own.
+    /// Where projects are checked out: a volume, unless a folder of the instance covers it.
     pub builds_dir: String,
-    pub cache_dir: String,
+    /// Whether the next job of the project finds that volume again.
+    pub keep_builds: bool,
+    /// The configured ones, their places in the container expanded.
+    pub volumes: Vec<Volume>,
+    /// Caches of protected branches are kept apart from those of others.
+    pub protected: bool,
     /// From the payload, then from the configuration; the longest matching prefix wins.
     pub credentials: Vec<RegistryCredential>,
     pub network: Network,

@@ -1,15 +1,23 @@
-//! Volumes of a job: the checkout, the cache, and what the configuration binds.
+//! Volumes of a job: the checkout, caches, and what the configuration binds.
+//!
+//! ```text
+//! /srv/x:/data, named:/data ─▶ bind, as written
+//! /cache, the checkout ──────▶ volume runner-<hex>-cache-<md5 of the path>[-protected], found again by the next job
+//!   with disable_cache, and a checkout that is not fetched into ─▶ volume that ends with the job
+//!   with cache_dir ─────────▶ bind of <cache_dir>/runner-<hex>/<md5 of the path>[-protected]
+//! ```
+//! Volumes come to be with the first container that mounts them; the helper opens their mount points.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use bollard::models::{Mount, MountType, MountVolumeOptions};
-use sha2::{Digest as _, Sha256};
+use bollard::models::{Mount, MountType, MountVolumeOptions, MountVolumeOptionsDriverConfig};
 
 use super::label;
 use super::stage::Plan;
 use crate::config::usable;
+use crate::config::volume::{clean, covers};
 
-/// What both containers mount.
+/// What all containers of the job mount.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Volumes {
     pub(super) binds: Vec<String>,
@@ -24,106 +32,121 @@ pub(super) struct Volumes {
 pub(super) fn plan(plan: &Plan, config: &usable::Docker, unique: &str) -> Result<Volumes, String> {
     let mut volumes = Volumes::default();
     let mut taken: Vec<String> = Vec::new();
-    for spec in &config.volumes {
-        let destination = destination(spec)?;
-        if taken.contains(&destination) {
+    let builds = clean(&plan.builds_dir);
+    let mut is_bound = false;
+    let cache = if config.disable_cache {
+        Cache::Temporary
+    } else {
+        config
+            .cache_dir
+            .as_deref()
+            .map_or(Cache::Kept, Cache::Folder)
+    };
+    let own = Own {
+        plan,
+        config,
+        unique,
+    };
+    for volume in &plan.volumes {
+        let destination = clean(&volume.destination);
+        if !volume.destination.starts_with('/') || destination == "/" {
             return Err(format!(
-                "volume for container path {destination:?} is already defined"
+                "a volume cannot be mounted at {:?}; in config.toml, mend the variables in [runners.docker] volumes",
+                volume.destination
             ));
         }
-        taken.push(destination.clone());
-        if is_one_part(spec) {
-            volumes.add(plan, &destination, config.disable_cache.then_some(unique));
-        } else {
-            volumes.binds.push(spec.clone());
+        if taken.contains(&destination) {
+            return Err(format!(
+                "two volumes stand for {destination:?} in the container; leave one in [runners.docker] volumes"
+            ));
         }
+        match volume.bind(&destination) {
+            Some(bind) => {
+                is_bound |= covers(&destination, &builds);
+                volumes.binds.push(bind);
+            }
+            None => volumes.add(&own, &destination, cache),
+        }
+        taken.push(destination);
     }
-    let covered = |path: &str, taken: &[String]| {
-        taken
-            .iter()
-            .any(|t| path == t || path.starts_with(&format!("{t}/")))
-    };
-    if !covered(&plan.builds_dir, &taken) {
-        taken.push(clean(&plan.builds_dir));
-        volumes.add(plan, &clean(&plan.builds_dir), Some(unique));
-    }
-    if !config.disable_cache && !covered(&plan.cache_dir, &taken) {
-        volumes.add(plan, &clean(&plan.cache_dir), None);
+    if !is_bound && !taken.contains(&builds) {
+        let checkout = if plan.keep_builds {
+            cache
+        } else {
+            Cache::Temporary
+        };
+        volumes.add(&own, &builds, checkout);
     }
     Ok(volumes)
 }
 
+/// Where a folder of the job's own is kept.
+#[derive(Clone, Copy)]
+enum Cache<'a> {
+    Kept,
+    Temporary,
+    /// Below this one of the instance.
+    Folder(&'a str),
+}
+
+struct Own<'a> {
+    plan: &'a Plan,
+    config: &'a usable::Docker,
+    unique: &'a str,
+}
+
 impl Volumes {
-    fn add(&mut self, plan: &Plan, destination: &str, temporary: Option<&str>) {
-        let hash = Sha256::digest(destination.as_bytes());
-        let hash: String = hash
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let name = match temporary {
-            Some(unique) => format!("{}-{unique}-cache-{hash}", plan.container_base),
-            None => format!("{}-cache-{hash}", plan.volume_base),
+    fn add(&mut self, own: &Own<'_>, destination: &str, cache: Cache<'_>) {
+        let plan = own.plan;
+        let suffix = if plan.protected { "-protected" } else { "" };
+        let hash = format!("{:x}{suffix}", md5::compute(destination));
+        let temporary = matches!(cache, Cache::Temporary);
+        let name = match cache {
+            Cache::Kept => format!("{}-cache-{hash}", plan.volume_base),
+            Cache::Temporary => format!("{}-{}-cache-{hash}", plan.container_base, own.unique),
+            Cache::Folder(folder) => {
+                let folder = clean(&format!("{folder}/{}/{hash}", plan.volume_base));
+                self.binds.push(format!("{folder}:{destination}"));
+                return;
+            }
         };
         let mut labels: HashMap<String, String> = plan.labels.iter().cloned().collect();
-        labels.insert(label::TYPE.into(), "cache".into());
-        labels.insert(label::REUSABLE.into(), temporary.is_none().to_string());
+        let own_labels = [
+            (label::TYPE, "cache".to_owned()),
+            (label::DESTINATION, destination.to_owned()),
+            (label::PROTECTED, plan.protected.to_string()),
+            (label::REUSABLE, (!temporary).to_string()),
+        ];
+        labels.extend(own_labels.map(|(key, value)| (key.to_owned(), value)));
         self.mounts.push(Mount {
             target: Some(destination.into()),
             source: Some(name.clone()),
             typ: Some(MountType::VOLUME),
             volume_options: Some(MountVolumeOptions {
                 labels: Some(labels),
+                driver_config: driver(own.config),
                 ..MountVolumeOptions::default()
             }),
             ..Mount::default()
         });
         self.open.push(destination.into());
-        if temporary.is_some() {
+        if temporary {
             self.temporary.push(name);
         }
     }
 }
 
-fn is_one_part(spec: &str) -> bool {
-    !spec
-        .split_once(':')
-        .is_some_and(|(_, rest)| rest.starts_with('/'))
-}
-
-fn destination(spec: &str) -> Result<String, String> {
-    let mut parts = spec.split(':');
-    let first = parts.next().unwrap_or_default();
-    let path = match parts.next() {
-        Some(second) if second.starts_with('/') => second,
-        _ => first,
-    };
-    if !path.starts_with('/') || clean(path) == "/" {
-        return Err(format!("invalid volume specification: {spec:?}"));
+/// `None` is the daemon's own.
+fn driver(config: &usable::Docker) -> Option<MountVolumeOptionsDriverConfig> {
+    let options: &BTreeMap<_, _> = &config.volume_driver_ops;
+    if config.volume_driver.is_none() && options.is_empty() {
+        return None;
     }
-    Ok(clean(path))
-}
-
-fn clean(path: &str) -> String {
-    let parts: Vec<_> = path
-        .split('/')
-        .filter(|p| !p.is_empty() && *p != ".")
-        .collect();
-    format!("/{}", parts.join("/"))
+    Some(MountVolumeOptionsDriverConfig {
+        name: config.volume_driver.clone(),
+        options: Some(options.clone().into_iter().collect()),
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn specifications_name_one_container_path() {
-        assert_eq!(destination("/cache").as_deref(), Ok("/cache"));
-        assert_eq!(destination("/srv/x:/data/:ro").as_deref(), Ok("/data"));
-        assert_eq!(destination("named:/data").as_deref(), Ok("/data"));
-        assert!(destination("cache").is_err());
-        assert!(destination("/host:/").is_err());
-        assert!(is_one_part("/cache") && is_one_part("/cache:ro"));
-        assert!(!is_one_part("/srv:/data") && !is_one_part("named:/data:ro"));
-    }
-}
+mod tests;

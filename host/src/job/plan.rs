@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::pull_policy::{self, NoPolicy, PullPolicy};
 use crate::config::scalars::GoDuration;
+use crate::config::volume::{Volume, clean, covers};
 use crate::coordinator::payload::Job;
 use crate::docker::stage::{BuildImage, Network, Plan, RegistryCredential, Services};
 
@@ -79,6 +80,7 @@ pub fn prepare(work: &Work) -> Result<Prepared, String> {
     let plan = Plan {
         network,
         services,
+        keep_builds: settings.strategy == Strategy::Fetch,
         ..plan(work, &directories, &variables)?
     };
     Ok(Prepared {
@@ -93,11 +95,14 @@ pub fn prepare(work: &Work) -> Result<Prepared, String> {
 impl Directories {
     fn of_project(work: &Work, suffix: Option<&str>) -> Self {
         let slug = project_slug(&work.payload);
-        let project = format!(
-            "{}/{slug}{}",
-            work.runner.builds_dir,
-            suffix.unwrap_or_default()
-        );
+        let suffix = suffix.unwrap_or_default();
+        let builds = &work.runner.builds_dir;
+        let project = if shares_builds(work) {
+            let (token, concurrent) = (&work.short_token, work.project_concurrent_id);
+            format!("{builds}/{token}/{concurrent}/{slug}{suffix}")
+        } else {
+            format!("{builds}/{slug}{suffix}")
+        };
         Self::with(work, project)
     }
 
@@ -110,7 +115,7 @@ impl Directories {
             );
         }
         let builds = format!("{}/", work.runner.builds_dir.trim_end_matches('/'));
-        let path = clean_path(path);
+        let path = clean(path);
         if !path.starts_with(&builds) {
             return Err(format!(
                 "GIT_CLONE_PATH {path:?} is not below the builds directory {:?}",
@@ -130,19 +135,11 @@ impl Directories {
     }
 }
 
-/// Without `.`, `..` and doubled slashes; always absolute.
-fn clean_path(path: &str) -> String {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
+/// Whether the builds directory lies on a folder of the instance, where jobs must not meet.
+fn shares_builds(work: &Work) -> bool {
+    let builds = clean(&work.runner.builds_dir);
+    let mut volumes = work.runner.docker.volumes.iter();
+    volumes.any(|volume| volume.source.is_some() && covers(&clean(&volume.destination), &builds))
 }
 
 /// `group/project` of the repository's URL, or `project-<id>`.
@@ -178,7 +175,7 @@ fn plan(work: &Work, directories: &Directories, variables: &Variables) -> Result
         .take(16)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let builds_dir = clean_path(&directories.builds);
+    let builds_dir = clean(&directories.builds);
     if !directories.builds.starts_with('/') || builds_dir == "/" {
         return Err(format!(
             "builds_dir {:?} must be an absolute path and not the root",
@@ -191,6 +188,7 @@ fn plan(work: &Work, directories: &Directories, variables: &Variables) -> Result
         container_base: rfc1123(&unique),
         volume_base: format!("runner-{hex}"),
         labels: labels(work, variables),
+        container_labels: container_labels(work, variables),
         image: build_image(work, variables)?,
         environment: variables.environment(),
         init: variables
@@ -198,7 +196,10 @@ fn plan(work: &Work, directories: &Directories, variables: &Variables) -> Result
             .and_then(|text| settings::go_bool(&text))
             .unwrap_or(false),
         builds_dir,
-        cache_dir: directories.cache.clone(),
+        // Known with the settings.
+        keep_builds: false,
+        volumes: volumes(work, variables),
+        protected: is_protected(job),
         credentials: credentials(work, variables),
         network: Network::Given(None),
         services: Services::default(),
@@ -250,13 +251,41 @@ fn labels(work: &Work, variables: &Variables) -> Vec<(String, String)> {
         ("runner.system_id", work.manager.system_id.clone()),
         ("managed", "true".into()),
     ];
-    let mut labels: Vec<_> = facts
+    facts
         .into_iter()
         .map(|(key, value)| (format!("{LABEL_PREFIX}{key}"), value))
-        .collect();
+        .collect()
+}
+
+fn container_labels(work: &Work, variables: &Variables) -> Vec<(String, String)> {
     let configured = work.runner.docker.container_labels.iter();
-    labels.extend(configured.map(|(key, value)| (key.clone(), variables.expand(value))));
-    labels
+    configured
+        .map(|(key, value)| (key.clone(), variables.expand(value)))
+        .collect()
+}
+
+fn volumes(work: &Work, variables: &Variables) -> Vec<Volume> {
+    let configured = work.runner.docker.volumes.iter();
+    let expanded = configured.map(|volume| Volume {
+        destination: variables.expand(&volume.destination),
+        ..volume.clone()
+    });
+    expanded.collect()
+}
+
+/// As GitLab says it, else by the first definition of its variable, which a job cannot take the place of; or by a cache
+/// key that GitLab made for protected branches.
+fn is_protected(job: &Job) -> bool {
+    let variable = || {
+        let mut variables = job.variables.iter();
+        let first = variables.find(|variable| variable.key == "CI_COMMIT_REF_PROTECTED");
+        first.and_then(|variable| settings::go_bool(&variable.value))
+    };
+    let of_cache = |cache: &serde_json::Value| {
+        let key = cache.get("key").and_then(serde_json::Value::as_str);
+        key.is_some_and(|key| key.ends_with("-protected") && !key.ends_with("-non_protected"))
+    };
+    job.git_info.protected.or_else(variable).unwrap_or(false) || job.cache.iter().any(of_cache)
 }
 
 fn build_image(work: &Work, variables: &Variables) -> Result<BuildImage, String> {

@@ -28,7 +28,10 @@ fn scenario(top: &str, runners: &[(&str, &str)], boot: u64) -> Scenario {
              plugin = \"aws\"\n{lines}\n"
         ));
     }
-    let loaded = check(Path::new("config.toml"), &text, &|_| None).unwrap();
+    let loaded = check(Path::new("config.toml"), &text, &|_| None, &|_| {
+        Err(std::io::ErrorKind::NotFound.into())
+    })
+    .unwrap();
     assert_eq!(loaded.problems, []);
     let pace = Pace {
         boot: Boot {

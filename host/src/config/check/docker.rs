@@ -1,14 +1,23 @@
 //! `[runners.docker]`.
 
+mod mounts;
+mod network;
+mod resources;
+mod security;
+mod values;
+
+use super::Files;
 use super::services::services;
 use crate::config::pull_policy::NoPolicy;
 use crate::config::raw::Table;
-use crate::config::scalars;
 use crate::config::usable::{Docker, PullPolicy};
+use values::{each, each_checked};
 
-pub(super) fn docker(mut table: Table<'_>) -> Docker {
-    let privileged = table.is_true("privileged");
-    must_not_be_ignored(&mut table, privileged);
+/// Of GitLab Runner's helper images the one without a flavour of its own.
+const PLAIN_FLAVOUR: &str = "alpine";
+const LOG_OPTIONS: [&str; 2] = ["env", "labels"];
+
+pub(super) fn docker(mut table: Table<'_>, files: Files<'_>) -> Docker {
     let pull_policies = match pull_policies(&mut table, "pull_policy") {
         none if none.is_empty() => vec![PullPolicy::Always],
         some => some,
@@ -24,62 +33,100 @@ pub(super) fn docker(mut table: Table<'_>) -> Docker {
         image: table.text("image"),
         helper_image: table.text("helper_image"),
         hostname: table.text("hostname"),
-        privileged,
         user: table.text("user"),
+        allowed_users: table.strings("allowed_users"),
         disable_entrypoint_overwrite: table.is_true("disable_entrypoint_overwrite"),
-        disable_cache: table.is_true("disable_cache"),
-        volumes: table.strings("volumes"),
-        volume_keep: table.is_true("volume_keep"),
-        network_mode: table.text("network_mode"),
-        dns: table.strings("dns"),
-        dns_search: table.strings("dns_search"),
-        extra_hosts: table.strings("extra_hosts"),
+        runtime: table.text("runtime"),
+        container_labels: table.string_map("container_labels"),
+        log_options: log_options(&mut table),
+
+        resources: resources::of_jobs(&mut table),
+        service_resources: resources::of_services(&mut table),
+        oom_kill_disable: table.is_true("oom_kill_disable"),
+        oom_score_adjust: resources::oom_score(&mut table),
+        ulimit: values::ulimits(&mut table, "ulimit"),
+        shm_size: resources::not_below_zero(&mut table, "shm_size", "size in bytes"),
+        devices: each(&mut table, "devices"),
+        services_devices: values::devices_of_services(&mut table),
+        device_cgroup_rules: values::cgroup_rules(&mut table),
+        sysctls: table.string_map("sysctls"),
+
+        privileged: table.is_true("privileged"),
+        allowed_privileged_images: table.strings("allowed_privileged_images"),
         cap_add: table.strings("cap_add"),
         cap_drop: table.strings("cap_drop"),
-        security_opt: table.strings("security_opt"),
-        devices: table.strings("devices"),
         group_add: table.strings("group_add"),
-        memory: size(&mut table, "memory"),
-        memory_swap: size(&mut table, "memory_swap"),
-        memory_reservation: size(&mut table, "memory_reservation"),
-        nano_cpus: processors(&mut table, "cpus"),
-        cpuset_cpus: table.text("cpuset_cpus"),
-        cpu_shares: table.integer("cpu_shares").filter(|shares| *shares != 0),
-        shm_size: table.integer("shm_size").filter(|bytes| *bytes != 0),
-        runtime: table.text("runtime"),
-        tmpfs: table.string_map("tmpfs"),
-        sysctls: table.string_map("sysctls"),
-        ulimit: table.string_map("ulimit"),
-        container_labels: table.string_map("container_labels"),
-        mac_address: table.text("mac_address"),
+        security_opt: security::options(&mut table, "security_opt", files),
+        services_security_opt: security::options(&mut table, "services_security_opt", files),
+        userns_mode: security::mode(&mut table, "userns_mode", &["host"]),
+        pid_mode: security::mode(&mut table, "pid_mode", &["host", "container:"]),
+        ipc_mode: security::mode(
+            &mut table,
+            "ipcmode",
+            &["none", "private", "shareable", "host", "container:"],
+        ),
+        isolation: security::isolation(&mut table),
+
+        network_mode: table.text("network_mode"),
+        network_mtu: network::mtu(&mut table),
+        enable_ipv6: table.is_true("enable_ipv6"),
+        dns: network::name_servers(&mut table),
+        dns_search: table.strings("dns_search"),
+        extra_hosts: each_checked(&mut table, "extra_hosts", network::is_host, network::HOST),
+        links: each_checked(&mut table, "links", network::is_link, network::LINK),
+        mac_address: network::mac_address(&mut table),
+
+        volumes: mounts::volumes(&mut table),
+        volumes_from: each_checked(&mut table, "volumes_from", mounts::is_from, mounts::FROM),
+        volume_driver: table.text("volume_driver"),
+        volume_driver_ops: table.string_map("volume_driver_ops"),
+        volume_keep: table.is_true("volume_keep"),
+        cache_dir: mounts::cache_dir(&mut table),
+        disable_cache: table.is_true("disable_cache"),
+        tmpfs: mounts::tmpfs(&mut table, "tmpfs"),
+        services_tmpfs: mounts::tmpfs(&mut table, "services_tmpfs"),
+
+        // Filled from the entry, which knows whether slots have groups at all.
+        slot_cgroup: None,
+        service_slot_cgroup: table.text("service_slot_cgroup_template"),
+
         allowed_images: table.strings("allowed_images"),
         pull_policies,
         allowed_pull_policies,
         services: services(&mut table),
-        enable_ipv6: table.is_true("enable_ipv6"),
-        network_mtu: mtu(&mut table),
     };
-    for server in &docker.dns {
-        if server.parse::<std::net::IpAddr>().is_err() {
-            table.refuse(
-                "dns",
-                format!("{server:?} is no IP address; write it like \"1.1.1.1\""),
-            );
-        }
-    }
+    flavour(&mut table);
     not_yet(&mut table);
     table.finish();
     docker
 }
 
-/// Limits on what a job may do: an entry that names one and would run without it is not started at all.
-fn must_not_be_ignored(table: &mut Table<'_>, privileged: bool) {
-    const NEXT: &str = "is not enforced yet, and jobs could do what it forbids; remove it, or leave this entry to GitLab Runner";
-    if !table.strings("allowed_users").is_empty() {
-        table.refuse("allowed_users", NEXT);
+/// The log driver is always `json-file`: a lost stream is taken up again from it.
+fn log_options(table: &mut Table<'_>) -> std::collections::BTreeMap<String, String> {
+    let options = table.string_map("log_options");
+    for key in options.keys() {
+        if !LOG_OPTIONS.contains(&key.as_str()) {
+            table.refuse(
+                "log_options",
+                format!(r#"{key:?} cannot be set for jobs; leave only "env" and "labels""#),
+            );
+        }
     }
-    if !table.strings("allowed_privileged_images").is_empty() && privileged {
-        table.refuse("allowed_privileged_images", NEXT);
+    options
+}
+
+/// GitLab Runner chooses among its own helper images by it. Here there is one, or the operator's.
+fn flavour(table: &mut Table<'_>) {
+    let flavour = table.text("helper_image_flavor");
+    let named = table.has("helper_image");
+    if let Some(flavour) = flavour.filter(|flavour| flavour != PLAIN_FLAVOUR && !named) {
+        table.warn(
+            "helper_image_flavor",
+            format!(
+                "there is one helper image and it has no flavour {flavour:?}; if hooks need that one's tools, name an \
+                 image that has them in helper_image"
+            ),
+        );
     }
 }
 
@@ -109,73 +156,12 @@ fn named(table: &Table<'_>, key: &str, words: Vec<String>) -> Vec<PullPolicy> {
     all
 }
 
-fn size(table: &mut Table<'_>, key: &'static str) -> Option<i64> {
-    let text = table.text(key)?;
-    let size = scalars::bytes(&text);
-    if size.is_none() {
-        table.refuse(
-            key,
-            format!(r#"{text:?} is no size; write it like "512m" or "2g""#),
-        );
-    }
-    size
-}
-
-fn processors(table: &mut Table<'_>, key: &'static str) -> Option<i64> {
-    let text = table.text(key)?;
-    let nanos = scalars::nano_cpus(&text);
-    if nanos.is_none() {
-        table.refuse(
-            key,
-            format!(r#"{text:?} is no number of processors; write it like "1.5""#),
-        );
-    }
-    nanos
-}
-
-/// Of the network made for a job; 0 is the daemon's own.
-fn mtu(table: &mut Table<'_>) -> Option<u32> {
-    let bytes = table.integer("network_mtu").filter(|bytes| *bytes != 0)?;
-    let mtu = u32::try_from(bytes).ok();
-    if mtu.is_none() {
-        table.refuse(
-            "network_mtu",
-            format!("{bytes} is no size of a packet; write it like 1450"),
-        );
-    }
-    mtu
-}
-
 fn not_yet(table: &mut Table<'_>) {
-    table.without_effect(&[
-        "cgroup_parent",
-        "cpuset_mems",
-        "userns_mode",
-        "oom_kill_disable",
-        "oom_score_adjust",
-        "device_cgroup_rules",
-        "gpus",
-        "cache_dir",
-        "volumes_from",
-        "volume_driver",
-        "volume_driver_ops",
-        "links",
-        "pid_mode",
-        "ipcmode",
-        "isolation",
-        "log_options",
-        "helper_image_flavor",
-        "services_security_opt",
-        "services_devices",
-        "services_tmpfs",
-        "service_gpus",
-        "service_memory",
-        "service_memory_swap",
-        "service_memory_reservation",
-        "service_cgroup_parent",
-        "service_cpuset_cpus",
-        "service_cpus",
-        "service_cpu_shares",
-        "service_slot_cgroup_template",
+    table.accept(&[
+        // Of GitLab Runner's documentation; its Docker executor does not read it.
+        "helper_image_autoset_arch_and_os",
     ]);
 }
+
+#[cfg(test)]
+mod tests;

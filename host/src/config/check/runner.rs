@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::{autoscaler, docker};
+use super::{Files, autoscaler, docker};
 use crate::config::raw::Table;
 use crate::config::scalars::{self, GoDuration};
 use crate::config::server_url::ServerUrl;
-use crate::config::usable::{Executor, Runner, Shell};
+use crate::config::usable::{Docker, Executor, Runner, Shell};
 
 const OUTPUT_LIMIT_KIB: usize = 4096;
+const SLOT_CGROUP: &str = "gitlab-runner/slot-${slot}";
 const UNHEALTHY_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// `None` if the entry cannot be used at all; the sink may know further reasons why it must not be. `concurrent` is how
@@ -20,10 +21,11 @@ pub(super) fn runner(
     index: usize,
     concurrent: u32,
     env: &dyn Fn(&str) -> Option<String>,
+    files: Files<'_>,
 ) -> Option<Runner> {
     // What other executors need is none of our business: one problem, not one for each of their keys.
     let executor = executor(&mut entry)?;
-    let runner = ours(&mut entry, index, executor, concurrent, env);
+    let runner = ours(&mut entry, index, executor, concurrent, env, files);
     not_yet(&mut entry);
     entry.finish();
     runner
@@ -36,13 +38,14 @@ fn ours(
     executor: Executor,
     concurrent: u32,
     env: &dyn Fn(&str) -> Option<String>,
+    files: Files<'_>,
 ) -> Option<Runner> {
     let name = entry.string("name").unwrap_or_default();
     let url = url(entry, env);
     let token = token(entry, env);
     let shell = shell(entry);
     let docker = match entry.table("docker") {
-        Some(table) => Some(docker::docker(table)),
+        Some(table) => Some(slot_cgroups(entry, docker::docker(table, files))),
         None => missing_table(entry, "docker"),
     };
     let limit = entry.count("limit");
@@ -137,6 +140,19 @@ fn missing_table<T>(entry: &Table<'_>, key: &str) -> Option<T> {
         entry.refuse(key, format!("missing; write a table [runners.{key}]"));
     }
     None
+}
+
+/// Where `use_slot_cgroups` is on, each slot has a control group of its own, for jobs and for services.
+fn slot_cgroups(entry: &mut Table<'_>, mut docker: Docker) -> Docker {
+    let template = entry.text("slot_cgroup_template");
+    let template = template.unwrap_or_else(|| SLOT_CGROUP.to_owned());
+    if entry.is_true("use_slot_cgroups") {
+        docker.service_slot_cgroup.get_or_insert(template.clone());
+        docker.slot_cgroup = Some(template);
+    } else {
+        docker.service_slot_cgroup = None;
+    }
+    docker
 }
 
 fn or_default(given: u32, default: u32) -> u32 {
@@ -262,8 +278,6 @@ fn not_yet(entry: &mut Table<'_>) {
         "prepare_timeout",
         "get_sources_timeout",
         "strict_check_interval",
-        "use_slot_cgroups",
-        "slot_cgroup_template",
         "step_runner_image",
         "artifact",
         "referees",

@@ -14,7 +14,9 @@ fn env(name: &str) -> Option<String> {
 }
 
 fn checked(text: &str) -> Result<Loaded, Fatal> {
-    check(Path::new("config.toml"), text, &env)
+    check(Path::new("config.toml"), text, &env, &|_| {
+        Err(io::ErrorKind::NotFound.into())
+    })
 }
 
 /// An entry that works, with `more` lines right after its own keys.
@@ -85,8 +87,8 @@ fn what_gitlab_runner_registered_has_no_problem() {
     let runner = &loaded.config.runners[0];
     assert_eq!(runner.id, Some(42));
     assert_eq!(runner.token.expose_secret(), "glrt-from-env");
-    assert_eq!(runner.docker.memory, Some(2 << 30));
-    assert_eq!(runner.docker.nano_cpus, Some(1_500_000_000));
+    assert_eq!(runner.docker.resources.memory, Some(2 << 30));
+    assert_eq!(runner.docker.resources.nano_cpus, Some(1_500_000_000));
     assert_eq!(runner.docker.shm_size, None);
     let both = [PullPolicy::Always, PullPolicy::IfNotPresent];
     assert_eq!(runner.docker.pull_policies, both);

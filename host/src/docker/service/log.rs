@@ -58,7 +58,7 @@ impl Reading {
                     self.output.write(stream, &line);
                 }
             }
-            if timeout(LOSS_SHOWS, at.link.lost()).await.is_err() {
+            if timeout(LOSS_SHOWS, at.lost()).await.is_err() {
                 return;
             }
             sleep(PAUSE).await;

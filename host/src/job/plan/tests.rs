@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::config::usable::Docker;
 use crate::job::tests::work;
 
 #[test]
@@ -13,7 +14,7 @@ fn names_directories_and_labels_are_gitlab_runner_s() {
     } = prepare(&work(&json!({}))).unwrap();
     assert_eq!(directories.project, "/builds/group/project");
     assert_eq!(directories.tmp, "/builds/group/project.tmp");
-    assert_eq!(plan.cache_dir, "/cache/group/project");
+    assert_eq!(directories.cache, "/cache/group/project");
     assert_eq!(
         plan.container_base,
         "runner-tok123456-project-3-concurrent-2"
@@ -104,4 +105,99 @@ fn what_cannot_be_understood_is_a_warning_and_a_submodule_typo_an_error() {
     );
     let typo = with("GIT_SUBMODULE_STRATEGY", "recursiv").unwrap_err();
     assert!(typo.starts_with("unknown GIT_SUBMODULE_STRATEGY"), "{typo}");
+}
+
+/// The plan of a job with these parts, by an entry with these keys of `[runners.docker]`.
+fn planned(parts: &serde_json::Value, docker: Docker) -> Result<Prepared, String> {
+    let mut work = work(parts);
+    let runner = std::sync::Arc::make_mut(&mut work.runner);
+    runner.docker = Docker {
+        image: runner.docker.image.clone(),
+        pull_policies: runner.docker.pull_policies.clone(),
+        ..docker
+    };
+    prepare(&work)
+}
+
+#[test]
+fn the_operator_s_user_wins() {
+    let parts =
+        json!({ "image": { "name": "a", "executor_opts": { "docker": { "user": "root" } } } });
+    let docker = Docker {
+        user: Some("ci".into()),
+        ..Docker::default()
+    };
+    let user = |docker| planned(&parts, docker).unwrap().plan.image.user;
+    assert_eq!(user(docker).as_deref(), Some("ci"));
+    assert_eq!(user(Docker::default()).as_deref(), Some("root"));
+}
+
+#[test]
+fn only_a_checkout_that_is_fetched_into_is_kept() {
+    for (strategy, kept) in [
+        ("fetch", true),
+        ("clone", false),
+        ("none", false),
+        ("empty", false),
+    ] {
+        let variables = json!({ "variables": [{ "key": "GIT_STRATEGY", "value": strategy }] });
+        let found = planned(&variables, Docker::default()).unwrap();
+        assert_eq!(found.plan.keep_builds, kept, "{strategy}");
+    }
+}
+
+#[test]
+fn a_protected_branch_is_known_by_what_a_job_cannot_write() {
+    let of_gitlab = json!({ "key": "CI_COMMIT_REF_PROTECTED", "value": "false" });
+    let of_job = json!({ "key": "CI_COMMIT_REF_PROTECTED", "value": "true" });
+    for (parts, protected) in [
+        (json!({}), false),
+        (json!({ "variables": [of_gitlab, of_job] }), false),
+        (json!({ "variables": [of_job, of_gitlab] }), true),
+        (json!({ "cache": [{ "key": "gems-protected" }] }), true),
+        (json!({ "cache": [{ "key": "gems-non_protected" }] }), false),
+    ] {
+        let found = planned(&parts, Docker::default()).unwrap();
+        assert_eq!(found.plan.protected, protected, "{parts}");
+    }
+    let mut work = work(&json!({ "variables": [of_job] }));
+    std::sync::Arc::make_mut(&mut work.payload)
+        .git_info
+        .protected = Some(false);
+    assert!(
+        !prepare(&work).unwrap().plan.protected,
+        "GitLab's own word wins"
+    );
+}
+
+#[test]
+fn what_the_operator_wrote_may_name_variables() {
+    let docker = Docker {
+        container_labels: [("team".to_owned(), "$TEAM".to_owned())].into(),
+        volumes: vec!["/srv/$TEAM:/data/$TEAM".parse().unwrap()],
+        ..Docker::default()
+    };
+    let parts = json!({ "variables": [{ "key": "TEAM", "value": "a" }] });
+    let plan = planned(&parts, docker).unwrap().plan;
+    assert_eq!(plan.container_labels, [("team".to_owned(), "a".to_owned())]);
+    assert!(!plan.labels.iter().any(|(key, _)| key == "team"));
+    // The source is the operator's alone.
+    assert_eq!(plan.volumes[0].source.as_deref(), Some("/srv/$TEAM"));
+    assert_eq!(plan.volumes[0].destination, "/data/a");
+}
+
+#[test]
+fn jobs_do_not_meet_in_a_builds_directory_of_the_instance() {
+    let project = |volume: &str| {
+        let docker = Docker {
+            volumes: vec![volume.parse().unwrap()],
+            ..Docker::default()
+        };
+        planned(&json!({}), docker).unwrap().directories.project
+    };
+    let apart = "/builds/tok123456/2/group/project";
+    assert_eq!(project("/srv:/builds"), apart);
+    assert_eq!(project("named:/builds/"), apart);
+    assert_eq!(project("/builds"), "/builds/group/project");
+    assert_eq!(project("/srv:/build"), "/builds/group/project");
 }

@@ -34,7 +34,9 @@ concurrent = 12000
 "#;
 
 pub(crate) fn measure(extent: &Extent, table: &mut Table) -> Result<()> {
-    let loaded = check(Path::new("week.toml"), CONFIG, &|_| None)?;
+    let loaded = check(Path::new("week.toml"), CONFIG, &|_| None, &|_| {
+        Err(std::io::ErrorKind::NotFound.into())
+    })?;
     let pace = Pace {
         boot: Boot {
             median: Duration::from_secs(45),

@@ -104,14 +104,9 @@ fn every_problem_of_an_entry_says_what_and_what_next() {
             false,
         ),
         (
-            "docker: gpus = \"all\"",
-            "docker.gpus: has no effect yet; the entry runs without it",
+            "docker: tls_verify = true",
+            "docker.tls_verify: has no effect yet; the entry runs without it",
             true,
-        ),
-        (
-            "docker: allowed_users = [\"ci\"]",
-            "docker.allowed_users: is not enforced yet, and jobs could do what it forbids; remove it, or leave this entry to GitLab Runner",
-            false,
         ),
         (
             "autoscaler: policy = [{ idle_time = \"20 minutes\" }]",
@@ -496,7 +491,8 @@ fn every_key_of_gitlab_runner_is_known() {
                   service_cpu_shares service_slot_cgroup_template wait_for_services_timeout allowed_images \
                   allowed_services allowed_privileged_images allowed_privileged_services pull_policy \
                   allowed_pull_policies isolation shm_size tmpfs services_tmpfs sysctls ulimit container_labels \
-                  log_options helper_image helper_image_flavor enable_ipv6 network_mtu";
+                  log_options helper_image helper_image_flavor helper_image_autoset_arch_and_os \
+                  enable_ipv6 network_mtu";
     let cache = "Type Path Shared MaxUploadedArchiveSize s3 gcs azure";
     let autoscaler = "plugin plugin_config capacity_per_instance max_use_count max_instances instance_ready_command \
                       instance_acquire_timeout update_interval update_interval_when_expecting \
