@@ -55,10 +55,6 @@ pub(super) fn of_helper(config: &usable::Docker, volumes: &Volumes, image: &str)
 }
 
 /// Of a service; `image` is its name as it was asked for.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "services are made of it, and there are none yet")
-)]
 pub(in crate::docker) fn of_service(
     config: &usable::Docker,
     volumes: &Volumes,

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::docker::stage::BuildImage;
+use crate::docker::stage::{BuildImage, Network, Services};
 
 /// A job with nothing of its own.
 pub(in crate::docker) fn plan() -> Plan {
@@ -22,11 +22,14 @@ pub(in crate::docker) fn plan() -> Plan {
             pull_policies: Vec::new(),
         },
         environment: vec![("A".into(), "b".into())],
+        init: false,
         builds_dir: "/builds".into(),
         keep_builds: false,
         volumes: Vec::new(),
         protected: false,
         credentials: Vec::new(),
+        network: Network::Given(None),
+        services: Services::default(),
     }
 }
 

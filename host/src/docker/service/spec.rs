@@ -8,10 +8,10 @@ use bollard::models::{
 
 use super::Up;
 use crate::config::usable;
-use crate::docker::container::HELPER;
+use crate::docker::container::{HELPER, host};
+use crate::docker::label;
 use crate::docker::stage::{Plan, Service};
 use crate::docker::volume::Volumes;
-use crate::docker::{image, label};
 
 pub(super) fn service(
     service: &Service,
@@ -20,13 +20,11 @@ pub(super) fn service(
     config: &usable::Docker,
     volumes: &Volumes,
 ) -> ContainerCreateBody {
-    let mut labels: HashMap<_, _> = plan.labels.iter().cloned().collect();
     // The operator's own stand there twice: scripts look for services by the prefix, too.
-    for key in config.container_labels.keys() {
-        if let Some(value) = labels.get(key).cloned() {
-            labels.insert(format!("{}{key}", label::PREFIX), value);
-        }
-    }
+    let prefixed = plan.container_labels.iter();
+    let prefixed = prefixed.map(|(key, value)| (format!("{}{key}", label::PREFIX), value.clone()));
+    let mut labels: HashMap<_, _> = plan.container_labels.iter().cloned().collect();
+    labels.extend(prefixed.chain(plan.labels.iter().cloned()));
     labels.insert(label::TYPE.into(), "service".into());
     labels.insert(label::SERVICE.into(), service.name.clone());
     labels.insert(label::SERVICE_VERSION.into(), service.version.clone());
@@ -42,12 +40,16 @@ pub(super) fn service(
                 .collect(),
         ),
         labels: Some(labels),
-        host_config: Some(of_service(
-            config,
-            volumes,
-            is_privileged(service, config),
-            plan.init,
-        )),
+        // It shares the job's volumes, so that a Docker of its own can mount the job's files.
+        host_config: Some(HostConfig {
+            init: plan.init.then_some(true),
+            ..host::of_service(
+                config,
+                volumes,
+                &service.image,
+                is_privileged(service, config),
+            )
+        }),
         ..ContainerCreateBody::default()
     }
 }
@@ -55,29 +57,7 @@ pub(super) fn service(
 fn is_privileged(service: &Service, config: &usable::Docker) -> bool {
     let services = &config.services;
     services.privileged.unwrap_or(config.privileged)
-        && image::is_allowed(&service.image, &services.allowed_privileged, None)
-}
-
-/// It shares the job's volumes, so that a Docker of its own can mount the job's files.
-fn of_service(
-    config: &usable::Docker,
-    volumes: &Volumes,
-    privileged: bool,
-    init: bool,
-) -> HostConfig {
-    let list = |items: &[String]| (!items.is_empty()).then(|| items.to_vec());
-    HostConfig {
-        binds: list(&volumes.binds),
-        mounts: Some(volumes.mounts.clone()),
-        privileged: Some(privileged),
-        dns: list(&config.dns),
-        dns_search: list(&config.dns_search),
-        extra_hosts: list(&config.extra_hosts),
-        shm_size: config.shm_size,
-        runtime: config.runtime.clone(),
-        init: init.then_some(true),
-        ..never_restarted()
-    }
+        && host::may(&services.allowed_privileged, &service.image)
 }
 
 /// A container of our own image that ends once the service takes a connection.

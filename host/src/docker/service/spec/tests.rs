@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::docker::stage::{BuildImage, Network, Services};
 
 fn config() -> usable::Docker {
     let text = "[[runners]]\nname = \"x\"\nurl = \"https://gitlab.com\"\ntoken = \"t\"\nexecutor = \"docker-autoscaler\"\n\
@@ -10,35 +9,16 @@ fn config() -> usable::Docker {
                 user = \"builder\"\nextra_hosts = [\"a:10.0.0.1\"]\nshm_size = 7\nmemory = \"1g\"\n\
                 container_labels = { team = \"$TEAM\" }\n";
     let path = std::path::Path::new("config.toml");
-    let loaded = crate::config::check::check(path, text, &|_| None).unwrap();
+    let loaded = crate::config::check::check(path, text, &|_| None, &|_| unreachable!()).unwrap();
     loaded.config.runners[0].docker.clone()
 }
 
 fn plan() -> Plan {
     Plan {
-        job_id: 7,
-        project_id: 3,
-        container_base: "runner-x".into(),
-        volume_base: "runner-y".into(),
-        labels: vec![
-            ("com.gitlab.gitlab-runner.managed".into(), "true".into()),
-            ("team".into(), "data".into()),
-        ],
-        image: BuildImage {
-            name: "busybox".into(),
-            is_default: false,
-            entrypoint: None,
-            user: None,
-            platform: None,
-            pull_policies: Vec::new(),
-        },
-        environment: vec![("SECRET".into(), "s".into())],
+        labels: vec![("com.gitlab.gitlab-runner.managed".into(), "true".into())],
+        container_labels: vec![("team".into(), "data".into())],
         init: true,
-        builds_dir: "/builds".into(),
-        cache_dir: "/cache".into(),
-        credentials: Vec::new(),
-        network: Network::Given(None),
-        services: Services::default(),
+        ..crate::docker::container::tests::plan()
     }
 }
 
