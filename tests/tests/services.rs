@@ -67,7 +67,10 @@ fn in_order(log: &str, parts: &[&str]) -> Result<()> {
 /// Waits until nothing of the job is left on its instance: no container, no network, no volume of its own.
 async fn leaves_nothing(lab: &Lab, job: &JobRecord) -> Result<()> {
     let instance = job.instance().context("the log names no instance")?;
-    let label = format!("--filter label=com.gitlab.gitlab-runner.job.id={}", job.id);
+    let label = format!(
+        "--filter label=com.gitlab.gitlab-runner.job.id={}",
+        job.id.0
+    );
     let left = format!(
         "docker ps -aq {label}; docker network ls -q {label}; docker volume ls -q {label} --filter \
          label=com.gitlab.gitlab-runner.reusable=false"
@@ -234,7 +237,7 @@ async fn a_manager_that_was_killed_leaves_no_service_and_no_network_behind() -> 
         .job(job)
         .instance()
         .context("the log names no instance")?;
-    let label = format!("label=com.gitlab.gitlab-runner.job.id={job}");
+    let label = format!("label=com.gitlab.gitlab-runner.job.id={}", job.0);
     let begun = format!(
         "network=$(docker network ls -q --filter {label}) && docker run -d --network $network busybox sleep 600 && \
          docker ps -q --filter {label} --filter label=com.gitlab.gitlab-runner.type=service | grep ."

@@ -51,10 +51,11 @@ async fn wait(site: &Site, service: &Up, until: Instant, limit: Duration) -> Res
         )));
     }
     if service.addresses.is_empty() {
-        return Err(of_service(format!(
-            "service {:?} has no address",
-            service.name
-        )));
+        let why = match timeout_at(until, exit_code(site, &service.name)).await {
+            Ok(Ok(code)) => ended(service, code),
+            _ => format!("service {:?} has no address", service.name),
+        };
+        return Err(of_service(why));
     }
     let name = format!("{}-wait-for-service", service.name);
     if let Err(failure) = begin(site, service, &name).await {
@@ -62,15 +63,13 @@ async fn wait(site: &Site, service: &Up, until: Instant, limit: Duration) -> Res
     }
     let why = tokio::select! {
         biased;
-        ended = timeout_at(until, exit_code(site, &name)) => match ended {
+        waited = timeout_at(until, exit_code(site, &name)) => match waited {
             Ok(Ok(0)) => return Ok(()),
             Ok(Ok(code)) => format!("the health check ended with exit code {code}"),
             Ok(Err(failure)) => failure.to_string(),
             Err(_) => format!("service {name:?} timeout: no answer within {} s", limit.as_secs()),
         },
-        Ok(code) = exit_code(site, &service.name) => {
-            format!("service {:?} ended with exit code {code}", service.name)
-        }
+        Ok(code) = exit_code(site, &service.name) => ended(service, code),
     };
     let log = read(site, &name).await;
     // What is not removed now is left to cleanup.
@@ -81,6 +80,10 @@ async fn wait(site: &Site, service: &Up, until: Instant, limit: Duration) -> Res
         why,
         log: Some(log),
     })
+}
+
+fn ended(service: &Up, code: i64) -> String {
+    format!("service {:?} ended with exit code {code}", service.name)
 }
 
 /// Starts the wait container.
