@@ -1,4 +1,5 @@
-//! A registry of a story's own: Debian's `docker-registry`, with a login or without, and the binary's commands that speak to it.
+//! Registries of a story's own: Debian's `docker-registry`, with a login or without; one of plugins with the binary's
+//! commands that speak to it, one of images beside a lab's instances.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,6 +12,8 @@ use crate::installation::Installation;
 use crate::run::Run;
 
 const HOST: u8 = 2;
+/// Of a registry beside the one that stands for Docker Hub; the cloud gives its instances no address so low.
+const BESIDE: u8 = 3;
 const START: Duration = Duration::from_secs(30);
 
 pub const USER: &str = "someone";
@@ -53,48 +56,9 @@ impl Registry {
     pub async fn start(door: Door) -> Result<Self> {
         let run = tokio::task::spawn_blocking(Run::start).await??;
         let address = format!("{}:5000", run.host(HOST));
-        let registry = Self { address, run };
-        registry.serve(door)?;
-        registry.answers().await?;
-        Ok(registry)
-    }
-
-    fn serve(&self, door: Door) -> Result<()> {
-        let Run {
-            name, label, dir, ..
-        } = &self.run;
-        let own = dir.join("registry");
-        std::fs::create_dir_all(&own)?;
-        std::fs::write(own.join("htpasswd"), HTPASSWD)?;
-        let host = self.run.host(HOST).to_string();
-        let own = format!("{}:/own:ro", own.display());
-        let container = format!("{name}-registry");
-        let mut arguments = vec!["run", "-d", "--name", &container, "--label", label];
-        arguments.extend(["--network", name, "--ip", &host, "-v", &own]);
-        if door == Door::Locked {
-            for setting in [
-                "REGISTRY_AUTH=htpasswd",
-                "REGISTRY_AUTH_HTPASSWD_REALM=lab",
-                "REGISTRY_AUTH_HTPASSWD_PATH=/own/htpasswd",
-            ] {
-                arguments.extend(["-e", setting]);
-            }
-        }
-        arguments.push("fleetling-lab/registry:latest");
-        let started = crate::run::docker(&arguments);
-        started.context("the registry did not start; `make setup` makes its image")?;
-        Ok(())
-    }
-
-    async fn answers(&self) -> Result<()> {
-        let url = format!("http://{}/v2/", self.address);
-        let asked = async {
-            while reqwest::get(&url).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        let answered = tokio::time::timeout(START, asked).await;
-        answered.context("the registry does not answer")
+        serve(&run, &format!("{}-registry", run.name), HOST, door)?;
+        answers(&address).await?;
+        Ok(Self { address, run })
     }
 
     /// A reference to a plugin that is kept here.
@@ -109,9 +73,7 @@ impl Registry {
 
     /// Docker's configuration with this login for the registry.
     pub fn log_in(&self, user: &str, password: &str) -> Result<()> {
-        use base64::Engine as _;
-        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-        self.configure_docker(&serde_json::json!({"auths": {&self.address: {"auth": pair}}}))
+        self.configure_docker(&login(&self.address, user, password))
     }
 
     /// The same with a credential helper that prints `script`'s output; it stands before all others in `PATH`.
@@ -224,6 +186,79 @@ impl Registry {
         let answered = asked.await?.error_for_status()?;
         Ok(answered.json().await?)
     }
+}
+
+/// A registry of images in a lab's own network, beside the one that stands for Docker Hub and with the same content. It
+/// ends with the lab.
+pub struct ImageRegistry {
+    /// `host:port`.
+    pub address: String,
+    container: String,
+}
+
+impl ImageRegistry {
+    pub(crate) async fn start(run: &Run, door: Door) -> Result<Self> {
+        let registry = Self {
+            address: format!("{}:5000", run.host(BESIDE)),
+            container: format!("{}-images", run.name),
+        };
+        serve(run, &registry.container, BESIDE, door)?;
+        answers(&registry.address).await?;
+        Ok(registry)
+    }
+
+    /// From now on nobody answers at its address.
+    pub fn stop(&self) -> Result<()> {
+        crate::run::docker(&["kill", &self.container]).map(drop)
+    }
+
+    /// Docker's configuration with this login for the registry.
+    pub fn login(&self, user: &str, password: &str) -> serde_json::Value {
+        login(&self.address, user, password)
+    }
+}
+
+fn login(address: &str, user: &str, password: &str) -> serde_json::Value {
+    use base64::Engine as _;
+    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    serde_json::json!({"auths": {address: {"auth": pair}}})
+}
+
+fn serve(run: &Run, container: &str, host: u8, door: Door) -> Result<()> {
+    let Run {
+        name, label, dir, ..
+    } = run;
+    let own = dir.join("registry");
+    std::fs::create_dir_all(&own)?;
+    std::fs::write(own.join("htpasswd"), HTPASSWD)?;
+    let host = run.host(host).to_string();
+    let own = format!("{}:/own:ro", own.display());
+    let mut arguments = vec!["run", "-d", "--name", container, "--label", label];
+    arguments.extend(["--network", name, "--ip", &host, "-v", &own]);
+    if door == Door::Locked {
+        for setting in [
+            "REGISTRY_AUTH=htpasswd",
+            "REGISTRY_AUTH_HTPASSWD_REALM=lab",
+            "REGISTRY_AUTH_HTPASSWD_PATH=/own/htpasswd",
+        ] {
+            arguments.extend(["-e", setting]);
+        }
+    }
+    arguments.push("fleetling-lab/registry:latest");
+    let started = crate::run::docker(&arguments);
+    started.context("the registry did not start; `make setup` makes its image")?;
+    Ok(())
+}
+
+async fn answers(address: &str) -> Result<()> {
+    let url = format!("http://{address}/v2/");
+    let asked = async {
+        while reqwest::get(&url).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let answered = tokio::time::timeout(START, asked).await;
+    answered.context("the registry does not answer")
 }
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

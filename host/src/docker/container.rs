@@ -23,6 +23,8 @@ const FIND_SHELL: &str = "for shell in /usr/local/bin/bash /usr/bin/bash /bin/ba
 pub(super) enum Role {
     Build {
         entrypoint: Option<Vec<String>>,
+        /// Where the job names one.
+        platform: Option<String>,
     },
     /// Pid 1 is our helper, which opens the mount points.
     FedHelper,
@@ -39,7 +41,7 @@ pub(super) fn spec(
 ) -> Result<ContainerCreateBody, String> {
     let shell = || vec!["sh".to_owned(), "-c".to_owned(), FIND_SHELL.to_owned()];
     let (kind, entrypoint, cmd, user) = match role {
-        Role::Build { entrypoint } => {
+        Role::Build { entrypoint, .. } => {
             let user = config.user.clone().or_else(|| plan.image.user.clone());
             ("build", entrypoint.clone(), shell(), user)
         }

@@ -2,6 +2,7 @@
 
 pub mod client;
 mod container;
+pub mod credentials;
 pub mod executor;
 mod feed;
 mod glob;
@@ -11,6 +12,7 @@ mod label;
 mod leftovers;
 mod line;
 pub mod machine;
+pub mod platform;
 mod probe;
 pub mod readiness;
 mod reference;

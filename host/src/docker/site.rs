@@ -15,6 +15,7 @@ use rand::Rng as _;
 use tokio::time::Instant;
 
 use super::container::{self, Role};
+use super::image::Used;
 use super::line::{Connected, Line, REDIAL_WINDOW};
 use super::machine::Machine;
 use super::stage::{Plan, StageFailure};
@@ -30,6 +31,7 @@ pub(super) struct Site {
     pub(super) plan: Plan,
     pub(super) config: usable::Docker,
     pub(super) volumes: Volumes,
+    pub(super) images: Used,
     /// Names of the containers that may exist; read at cleanup.
     created: Mutex<Vec<String>>,
 }
@@ -48,6 +50,7 @@ impl Site {
             plan,
             config,
             volumes,
+            images: Used::default(),
             created: Mutex::default(),
         }
     }
@@ -90,7 +93,11 @@ impl Site {
             .map_err(refused)?;
         self.lock().push(name.clone());
         let mut options = CreateContainerOptionsBuilder::default().name(&name);
-        if let (Role::Build { .. }, Some(platform)) = (role, &self.plan.image.platform) {
+        if let Role::Build {
+            platform: Some(platform),
+            ..
+        } = role
+        {
             options = options.platform(platform);
         }
         let options = options.build();
