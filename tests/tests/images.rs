@@ -33,6 +33,7 @@ fn job(image: &str, policies: &[&str]) -> Job {
     let image = json!({ "name": image, "pull_policy": policies, "ports": [] });
     Job::named("of an image")
         .part("image", image)
+        .variable("HELPER", "busybox:latest")
         .script(["cat /etc/os-release || echo no 'Debi'an"])
         .without_sources()
 }
@@ -210,14 +211,20 @@ async fn policies_and_allow_lists_say_which_image_a_job_gets() -> Result<()> {
     let address = &registry.address;
     let keys = format!(
         "allowed_images = [\"{address}/library/*\", \"busybox:?.*\"]\n\
-         allowed_pull_policies = [\"always\", \"if-not-present\", \"never\"]"
+         pull_policy = \"if-not-present\"\n\
+         allowed_pull_policies = [\"always\", \"if-not-present\", \"never\"]\n\
+         helper_image = \"{address}/library/$HELPER\""
     );
     let _manager = lab.start_manager(&one_instance(&lab, &keys))?;
     let busybox = format!("{address}/library/busybox");
 
-    let not_here = ended(&lab, job(&busybox, &["never"])).await?;
+    let nobody = format!("{address}/library/nobody");
+    let not_here = ended(&lab, job(&nobody, &["never"])).await?;
     let words = [
-        &format!("Using effective pull policy of [never] for container {busybox}"),
+        &format!("Using helper image:  {busybox}:latest  (overridden, default would be"),
+        &format!("Using effective pull policy of [if-not-present] for container {busybox}:latest"),
+        &format!("Pulling docker image {busybox}:latest ..."),
+        &format!("Using effective pull policy of [never] for container {nobody}"),
         "Failed to pull image with policy \"never\"",
         "No such image",
     ];
@@ -239,6 +246,7 @@ async fn policies_and_allow_lists_say_which_image_a_job_gets() -> Result<()> {
     // The default image needs no list.
     let default = Job::named("default")
         .part("image", Value::Null)
+        .variable("HELPER", "busybox:latest")
         .script(["echo it runs"]);
     let default = ended(&lab, default.without_sources()).await?;
     passed(
@@ -250,11 +258,13 @@ async fn policies_and_allow_lists_say_which_image_a_job_gets() -> Result<()> {
         ],
     )?;
 
-    let pulled = ended(&lab, job(&busybox, &["if-not-present"])).await?;
-    passed(
-        &pulled,
-        &[&format!("Pulling docker image {busybox} ..."), "no Debian"],
-    )?;
+    let pulled = ended(&lab, job(&busybox, &["always"])).await?;
+    let words = [
+        "Using locally found image version",
+        &format!("Pulling docker image {busybox} ..."),
+        "no Debian",
+    ];
+    passed(&pulled, &words)?;
 
     registry.stop()?;
     let away = ended(&lab, job(&busybox, &["always", "if-not-present"])).await?;

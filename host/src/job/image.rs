@@ -32,6 +32,9 @@ pub(super) fn build(
     }
     let option = |key| of_job.and_then(|image| docker_option(image, key, variables));
     let entrypoint = of_job.and_then(|image| image.entrypoint.clone());
+    if entrypoint.is_some() && docker.disable_entrypoint_overwrite {
+        warnings.push("Entrypoint override disabled".to_owned());
+    }
     let wanted = work.payload.image.as_ref();
     let wanted = wanted.and_then(|image| image.pull_policy.as_deref());
     Ok(BuildImage {

@@ -96,6 +96,19 @@ fn a_platform_is_told_as_the_daemon_reads_it() {
     }
 }
 
+#[test]
+fn an_entrypoint_that_is_not_taken_is_a_warning() {
+    let parts = json!({ "image": { "name": "a", "entrypoint": ["/bin/own"] } });
+    let found = prepared(&parts, |_| {}).unwrap();
+    assert_eq!(found.plan.image.entrypoint, Some(vec!["/bin/own".into()]));
+    let found = prepared(&parts, |runner| {
+        runner.docker.disable_entrypoint_overwrite = true;
+    })
+    .unwrap();
+    assert_eq!(found.plan.image.entrypoint, None);
+    assert_eq!(found.warnings, ["Entrypoint override disabled"]);
+}
+
 /// Sources as text: what they hold, and their helpers where some are left.
 fn sources(found: &Prepared) -> Vec<String> {
     let sources = found.plan.credentials.iter();
