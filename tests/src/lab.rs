@@ -12,6 +12,7 @@ use crate::installation::Installation;
 use crate::instances::{Instances, REGISTRY_HOST, Site};
 use crate::journal::{Fact, Journal};
 use crate::manager::{Configuration, Manager};
+use crate::registry::{Door, ImageRegistry};
 use crate::run::Run;
 
 /// Fields are dropped in this order: services first, then the run and with it everything on disk and in Docker.
@@ -55,6 +56,11 @@ impl Lab {
     /// `host:port` of the registry that stands for Docker Hub, for names that are to lead nowhere else.
     pub fn registry(&self) -> String {
         format!("{}:5000", self.run.host(REGISTRY_HOST))
+    }
+
+    /// Another registry, which the instances reach.
+    pub async fn start_registry(&self, door: Door) -> Result<ImageRegistry> {
+        ImageRegistry::start(&self.run, door).await
     }
 
     /// The documented configuration with this lab's url, token and paths.

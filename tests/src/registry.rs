@@ -1,5 +1,5 @@
-//! A registry of a story's own: Debian's `docker-registry`, with a login or without, in plain HTTP or behind TLS, and the
-//! binary's commands that speak to it.
+//! Registries of a story's own: Debian's `docker-registry`, with a login or without, in plain HTTP or behind TLS; one of
+//! plugins with the binary's commands that speak to it, one of images beside a lab's instances.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,6 +12,8 @@ use crate::installation::Installation;
 use crate::run::Run;
 
 const HOST: u8 = 2;
+/// Of a registry beside the one that stands for Docker Hub; the cloud gives its instances no address so low.
+const BESIDE: u8 = 3;
 const START: Duration = Duration::from_secs(30);
 
 pub const USER: &str = "someone";
@@ -76,8 +78,10 @@ impl Registry {
         if is_secured {
             registry.certify().await?;
         }
-        registry.serve(door)?;
-        registry.answers().await?;
+        let container = format!("{}-registry", registry.run.name);
+        serve(&registry.run, &container, HOST, door, is_secured)?;
+        let authority = is_secured.then(|| registry.authority());
+        answers(&registry.address, authority.as_deref()).await?;
         Ok(registry)
     }
 
@@ -118,56 +122,6 @@ impl Registry {
         Ok(())
     }
 
-    fn serve(&self, door: Door) -> Result<()> {
-        let Run { name, label, .. } = &self.run;
-        let own = self.own();
-        std::fs::write(own.join("htpasswd"), HTPASSWD)?;
-        let host = self.run.host(HOST).to_string();
-        let own = format!("{}:/own:ro", own.display());
-        let container = format!("{name}-registry");
-        let mut arguments = vec!["run", "-d", "--name", &container, "--label", label];
-        arguments.extend(["--network", name, "--ip", &host, "-v", &own]);
-        if door == Door::Locked {
-            for setting in [
-                "REGISTRY_AUTH=htpasswd",
-                "REGISTRY_AUTH_HTPASSWD_REALM=lab",
-                "REGISTRY_AUTH_HTPASSWD_PATH=/own/htpasswd",
-            ] {
-                arguments.extend(["-e", setting]);
-            }
-        }
-        if self.is_secured {
-            for setting in [
-                "REGISTRY_HTTP_TLS_CERTIFICATE=/own/server.pem",
-                "REGISTRY_HTTP_TLS_KEY=/own/server.key",
-            ] {
-                arguments.extend(["-e", setting]);
-            }
-        }
-        arguments.push("fleetling-lab/registry:latest");
-        let started = crate::run::docker(&arguments);
-        started.context("the registry did not start; `make setup` makes its image")?;
-        Ok(())
-    }
-
-    async fn answers(&self) -> Result<()> {
-        let scheme = if self.is_secured { "https" } else { "http" };
-        let url = format!("{scheme}://{}/v2/", self.address);
-        let mut client = reqwest::Client::builder();
-        if self.is_secured {
-            let authority = std::fs::read(self.authority())?;
-            client = client.tls_certs_only([reqwest::Certificate::from_pem(&authority)?]);
-        }
-        let client = client.build()?;
-        let asked = async {
-            while client.get(&url).send().await.is_err() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        let answered = tokio::time::timeout(START, asked).await;
-        answered.context("the registry does not answer")
-    }
-
     /// A reference to a plugin that is kept here.
     pub fn reference(&self, rest: &str) -> String {
         format!("{}/{rest}", self.address)
@@ -180,9 +134,7 @@ impl Registry {
 
     /// Docker's configuration with this login for the registry.
     pub fn log_in(&self, user: &str, password: &str) -> Result<()> {
-        use base64::Engine as _;
-        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-        self.configure_docker(&serde_json::json!({"auths": {&self.address: {"auth": pair}}}))
+        self.configure_docker(&login(&self.address, user, password))
     }
 
     /// The same with a credential helper that prints `script`'s output; it stands before all others in `PATH`.
@@ -345,6 +297,96 @@ impl Registry {
         let answered = asked.await?.error_for_status()?;
         Ok(answered.json().await?)
     }
+}
+
+/// A registry of images in a lab's own network, beside the one that stands for Docker Hub and with the same content. It
+/// ends with the lab.
+pub struct ImageRegistry {
+    /// `host:port`.
+    pub address: String,
+    container: String,
+}
+
+impl ImageRegistry {
+    pub(crate) async fn start(run: &Run, door: Door) -> Result<Self> {
+        let registry = Self {
+            address: format!("{}:5000", run.host(BESIDE)),
+            container: format!("{}-images", run.name),
+        };
+        serve(run, &registry.container, BESIDE, door, false)?;
+        answers(&registry.address, None).await?;
+        Ok(registry)
+    }
+
+    /// From now on nobody answers at its address.
+    pub fn stop(&self) -> Result<()> {
+        crate::run::docker(&["kill", &self.container]).map(drop)
+    }
+
+    /// Docker's configuration with this login for the registry.
+    pub fn login(&self, user: &str, password: &str) -> serde_json::Value {
+        login(&self.address, user, password)
+    }
+}
+
+fn login(address: &str, user: &str, password: &str) -> serde_json::Value {
+    use base64::Engine as _;
+    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    serde_json::json!({"auths": {address: {"auth": pair}}})
+}
+
+/// `is_secured` takes the certificate that lies ready in the run's own folder.
+fn serve(run: &Run, container: &str, host: u8, door: Door, is_secured: bool) -> Result<()> {
+    let Run {
+        name, label, dir, ..
+    } = run;
+    let own = dir.join("registry");
+    std::fs::create_dir_all(&own)?;
+    std::fs::write(own.join("htpasswd"), HTPASSWD)?;
+    let host = run.host(host).to_string();
+    let own = format!("{}:/own:ro", own.display());
+    let mut arguments = vec!["run", "-d", "--name", container, "--label", label];
+    arguments.extend(["--network", name, "--ip", &host, "-v", &own]);
+    if door == Door::Locked {
+        for setting in [
+            "REGISTRY_AUTH=htpasswd",
+            "REGISTRY_AUTH_HTPASSWD_REALM=lab",
+            "REGISTRY_AUTH_HTPASSWD_PATH=/own/htpasswd",
+        ] {
+            arguments.extend(["-e", setting]);
+        }
+    }
+    if is_secured {
+        for setting in [
+            "REGISTRY_HTTP_TLS_CERTIFICATE=/own/server.pem",
+            "REGISTRY_HTTP_TLS_KEY=/own/server.key",
+        ] {
+            arguments.extend(["-e", setting]);
+        }
+    }
+    arguments.push("fleetling-lab/registry:latest");
+    let started = crate::run::docker(&arguments);
+    started.context("the registry did not start; `make setup` makes its image")?;
+    Ok(())
+}
+
+/// `authority` is the file of the one whose certificate it must show.
+async fn answers(address: &str, authority: Option<&Path>) -> Result<()> {
+    let scheme = if authority.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{address}/v2/");
+    let mut client = reqwest::Client::builder();
+    if let Some(authority) = authority {
+        let authority = std::fs::read(authority)?;
+        client = client.tls_certs_only([reqwest::Certificate::from_pem(&authority)?]);
+    }
+    let client = client.build()?;
+    let asked = async {
+        while client.get(&url).send().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let answered = tokio::time::timeout(START, asked).await;
+    answered.context("the registry does not answer")
 }
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bollard::{BollardRequest, ClientVersion, Docker};
+use http::{HeaderMap, HeaderValue};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -41,8 +42,9 @@ fn over(dial: Dial) -> Result<Docker, bollard::errors::Error> {
         .pool_idle_timeout(POOLED_FOR)
         .build(dial);
     Docker::connect_with_custom_transport(
-        move |request: BollardRequest| {
+        move |mut request: BollardRequest| {
             let client = client.clone();
+            make_login_readable(request.headers_mut());
             async move {
                 client
                     .request(request)
@@ -57,6 +59,27 @@ fn over(dial: Dial) -> Result<Docker, bollard::errors::Error> {
             minor_version: 41,
         },
     )
+}
+
+/// The daemon reads URL-safe base64 alone and takes anything else for no login at all; the client library writes the
+/// standard alphabet, which differs where a password has `~`, `?` or `>`.
+fn make_login_readable(headers: &mut HeaderMap) {
+    let Some(login) = headers.get_mut("x-registry-auth") else {
+        return;
+    };
+    let readable: Vec<u8> = login
+        .as_bytes()
+        .iter()
+        .map(|byte| match byte {
+            b'+' => b'-',
+            b'/' => b'_',
+            other => *other,
+        })
+        .collect();
+    if let Ok(mut value) = HeaderValue::from_bytes(&readable) {
+        value.set_sensitive(true);
+        *login = value;
+    }
 }
 
 #[derive(Clone)]
@@ -133,5 +156,29 @@ impl hyper::rt::Write for Pipe {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+
+    use super::*;
+
+    #[test]
+    fn a_login_is_written_as_the_daemon_reads_it() {
+        for password in ["~~~~", "?>?>?>", "a?b~c>d", "plain"] {
+            let login = format!(r#"{{"username":"someone","password":"{password}"}}"#);
+            let mut headers = HeaderMap::new();
+            let written = HeaderValue::from_str(&STANDARD.encode(&login)).unwrap();
+            headers.insert("X-Registry-Auth", written);
+            make_login_readable(&mut headers);
+            let header = headers["x-registry-auth"].as_bytes();
+            assert_eq!(URL_SAFE.decode(header).unwrap(), login.as_bytes());
+            assert!(!format!("{headers:?}").contains(&STANDARD.encode(&login)));
+        }
     }
 }

@@ -25,6 +25,8 @@ const FIND_SHELL: &str = "for shell in /usr/local/bin/bash /usr/bin/bash /bin/ba
 pub(super) enum Role {
     Build {
         entrypoint: Option<Vec<String>>,
+        /// Where the job names one.
+        platform: Option<String>,
     },
     /// Pid 1 is our helper, which opens the mount points.
     FedHelper,
@@ -41,7 +43,7 @@ pub(super) fn spec(
 ) -> ContainerCreateBody {
     let shell = || vec!["sh".to_owned(), "-c".to_owned(), FIND_SHELL.to_owned()];
     let (kind, entrypoint, cmd, user) = match role {
-        Role::Build { entrypoint } => {
+        Role::Build { entrypoint, .. } => {
             let user = plan.image.user.clone();
             ("build", entrypoint.clone(), shell(), user)
         }
@@ -56,7 +58,8 @@ pub(super) fn spec(
     let host_config = match role {
         Role::Build { .. } => host::of_build(config, volumes, &plan.image.name),
         Role::FedHelper | Role::PlainHelper => {
-            let name = config.helper_image.as_deref().unwrap_or(image);
+            let configured = plan.helper_image.as_ref();
+            let name = configured.map_or(image, |helper| helper.name.as_str());
             host::of_helper(config, volumes, name)
         }
     };

@@ -26,10 +26,12 @@ use super::network;
 use super::service::Services;
 use super::shell::{End, Shell};
 use super::site::{self, Site, failed, refused, unmet};
-use super::stage::{Addresses, Executor, Notes, Output, Place, Plan, StageFailure, StageScript};
+use super::stage::{
+    Addresses, Executor, HelperImage, Notes, Output, Place, Plan, StageFailure, StageScript,
+};
 use super::turns::Turns;
 use super::{user, volume};
-use crate::config::pull_policy::{self, PullPolicy};
+use crate::config::pull_policy::PullPolicy;
 use crate::config::usable;
 
 const CLEANUP: Duration = Duration::from_secs(300);
@@ -91,7 +93,7 @@ impl DockerExecutor {
         };
         let at = self.site.connected().await?;
         self.site
-            .unless_gone(image::obtain(&at.docker, &wanted, notes))
+            .unless_gone(self.site.images.obtain(&at.docker, &wanted, notes))
             .await?
     }
 
@@ -103,7 +105,7 @@ impl DockerExecutor {
             .ok_or_else(|| failed("the helper was not made ready".into()))?;
         let name = site.create(&Role::FedHelper, image).await?;
         // Our own image has it.
-        if site.config.helper_image.is_some() {
+        if site.plan.helper_image.is_some() {
             self.copy_helper(&name).await?;
         }
         match Feed::begin(site, name.clone()).await {
@@ -153,6 +155,7 @@ impl DockerExecutor {
         let early = effective.iter().all(String::is_empty) && site.config.mac_address.is_none();
         let role = Role::Build {
             entrypoint: overwritten,
+            platform: image.platform.clone(),
         };
         let mut shell = Shell::new(site.create(&role, &image.usable_name).await?);
         if early {
@@ -294,18 +297,16 @@ impl Executor for DockerExecutor {
     }
 
     async fn ready_helper(&self, notes: Arc<dyn Notes>) -> Result<(), StageFailure> {
-        let image = match &self.site.config.helper_image {
-            Some(name) => {
+        let image = match &self.site.plan.helper_image {
+            Some(HelperImage {
+                name,
+                pull_policies,
+            }) => {
                 let ours = &self.site.machine.facts.helper_image;
                 notes.info(&format!(
                     "Using helper image:  {name}  (overridden, default would be  {ours} )"
                 ));
-                // The job's own policies are for its own image.
-                let config = &self.site.config;
-                let (policies, allowed) = (&config.pull_policies, &config.allowed_pull_policies);
-                let policies =
-                    pull_policy::effective(name, &[], policies, allowed).map_err(refused)?;
-                let present = self.obtain(name, None, &policies, &notes).await?;
+                let present = self.obtain(name, None, pull_policies, &notes).await?;
                 present.usable_name
             }
             None => self.site.machine.facts.helper_image.clone(),
@@ -325,20 +326,22 @@ impl Executor for DockerExecutor {
     ) -> Result<(), StageFailure> {
         let (plan, config) = (&self.site.plan, &self.site.config);
         let name = &plan.image.name;
+        if plan.image.is_default {
+            notes.notice("Using default image");
+        } else if !image::is_allowed(name, &config.allowed_images, config.image.as_deref()) {
+            return Err(image::refusal(
+                name,
+                "images",
+                &config.allowed_images,
+                &notes,
+            ));
+        }
         notes.info(&format!("Using Docker executor with image {name} ..."));
         for warning in &self.warnings {
             notes.warn(warning);
         }
         if let Some(why) = user::refusal(config, plan.image.user.as_deref()) {
             return Err(failed(why));
-        }
-        if !plan.image.is_default
-            && !image::is_allowed(name, &config.allowed_images, config.image.as_deref())
-        {
-            return Err(failed(format!(
-                "the image {name:?} is not on the list of allowed images: {}",
-                config.allowed_images.join(", ")
-            )));
         }
         let turns = Turns::of(notes);
         let of_services = turns.strands(1 + plan.services.list.len());

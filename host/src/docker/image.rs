@@ -1,6 +1,18 @@
-//! Images of a job: allow-list, pull policies in order, and GitLab's reason when none of them worked.
+//! Images of a job on their instance: pull policies in order, and what is told of them in the job log.
+//!
+//! ```text
+//! policy ─ never ─────────▶ look ───────────────────────────────┬─▶ present
+//!        ─ if-not-present ▶ look ─ not there ─┐                 │
+//!        ─ always ────────────────────────────┴▶ login ─ pull ──┘   a pull that may pass is tried three times
+//!   a policy that fails is told, and the next is tried; the last error gives the job's failure reason
+//! ```
 
-use std::sync::Arc;
+mod allowed;
+mod failure;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -12,63 +24,96 @@ use futures_util::TryStreamExt as _;
 use rand::Rng as _;
 use secrecy::ExposeSecret as _;
 
-use super::site::{failed, is_answer, is_missing, may_pass, unmet};
-use super::stage::{Notes, RegistryCredential, StageFailure};
-use super::{glob, reference};
+use super::credentials::{self, Login, Source};
+use super::platform::Platform;
+use super::reference;
+use super::site::{failed, is_answer, is_missing, unmet};
+use super::stage::{Notes, StageFailure};
 use crate::config::pull_policy::{PullPolicy, listed};
-use crate::coordinator::outcome::FailureReason;
+
+pub(super) use allowed::{is_allowed, refusal};
+use failure::Class;
 
 const TRIES: u32 = 3;
+/// Between two tries, in milliseconds; at random, so that the jobs of a registry that was away do not come back at once.
+const PAUSE: Range<u64> = 2_000..10_000;
 
 /// An image that is on the instance.
 #[derive(Clone, Debug)]
 pub(super) struct Present {
+    id: String,
+    digest: Option<String>,
     /// What containers are made of: the first repository digest, else the ID.
     pub(super) usable_name: String,
     pub(super) entrypoint: Vec<String>,
-}
-
-/// Whether an allow-list lets a job's image through; an empty list lets every image through.
-pub(super) fn is_allowed(image: &str, allowed: &[String], configured: Option<&str>) -> bool {
-    allowed.is_empty()
-        || configured == Some(image)
-        || allowed.iter().any(|pattern| glob::matches(pattern, image))
+    /// What the image says of itself, where it is what was asked for; else what was asked for.
+    pub(super) platform: Option<String>,
 }
 
 pub(super) struct Wanted<'a> {
     pub(super) name: &'a str,
     pub(super) platform: Option<&'a str>,
     pub(super) policies: &'a [PullPolicy],
-    pub(super) credentials: &'a [RegistryCredential],
+    pub(super) credentials: &'a [Source],
+}
+
+/// The images that one job has used: each stays what it was, whatever happens to its tag meanwhile.
+#[derive(Default)]
+pub(super) struct Used(Mutex<HashMap<(String, Option<String>), Present>>);
+
+impl Used {
+    /// As [`obtain`]; one that this job has is neither pulled nor looked for again.
+    pub(super) async fn obtain(
+        &self,
+        docker: &Docker,
+        wanted: &Wanted<'_>,
+        notes: &Arc<dyn Notes>,
+    ) -> Result<Present, StageFailure> {
+        let key = (wanted.name.to_owned(), wanted.platform.map(str::to_owned));
+        let known = self.lock().get(&key).cloned();
+        if let Some(present) = known {
+            tell_policies(wanted, notes);
+            tell(&present, wanted, notes);
+            return Ok(present);
+        }
+        let present = obtain(docker, wanted, notes).await?;
+        self.lock().insert(key, present.clone());
+        Ok(present)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, Option<String>), Present>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Brings the image to the instance by the first policy that works.
-pub(super) async fn obtain(
+async fn obtain(
     docker: &Docker,
     wanted: &Wanted<'_>,
     notes: &Arc<dyn Notes>,
 ) -> Result<Present, StageFailure> {
-    notes.info(&format!(
-        "Using effective pull policy of {} for container {}",
-        listed(wanted.policies),
-        wanted.name
-    ));
+    obtain_pausing(docker, wanted, notes, PAUSE).await
+}
+
+async fn obtain_pausing(
+    docker: &Docker,
+    wanted: &Wanted<'_>,
+    notes: &Arc<dyn Notes>,
+    pause: Range<u64>,
+) -> Result<Present, StageFailure> {
+    tell_policies(wanted, notes);
     let mut last = None;
     for (n, policy) in wanted.policies.iter().enumerate() {
         if n > 0 {
-            notes.info(&format!(
+            notes.notice(&format!(
                 "Attempt #{}: Trying \"{policy}\" pull policy",
                 n + 1
             ));
         }
-        match by_policy(docker, wanted, *policy, notes).await {
+        match by_policy(docker, wanted, *policy, notes, &pause).await {
             Ok(image) => {
-                let present = present(&image);
-                let id = image.id.unwrap_or_default();
-                notes.info(&format!(
-                    "Using docker image {id} for {} with digest {} ...",
-                    wanted.name, present.usable_name
-                ));
+                let present = present(image, wanted.platform);
+                tell(&present, wanted, notes);
                 return Ok(present);
             }
             // No other policy reaches the instance either.
@@ -83,29 +128,40 @@ pub(super) async fn obtain(
                 notes.warn(&format!(
                     "Failed to pull image with policy \"{policy}\": {error}"
                 ));
-                last = Some(error);
+                // That the image is not there either says nothing of why it could not be pulled.
+                if last.is_none() || *policy != PullPolicy::Never {
+                    last = Some(error);
+                }
             }
         }
     }
     Err(last.map_or_else(
         || failed(format!("no pull policy for image {}", wanted.name)),
-        |last| not_pulled(wanted.name, wanted.policies, &last),
+        |last| failure::of_image(wanted.name, wanted.policies, &last),
     ))
 }
 
-/// What remains when every policy was refused.
-fn not_pulled(image: &str, policies: &[PullPolicy], last: &Error) -> StageFailure {
-    let error = last.to_string();
-    let (reason, known) = reason(&error);
-    StageFailure::Failed {
-        reason,
-        message: format!(
-            "failed to pull image \"{image}\" with specified policies {}: {error}",
-            listed(policies)
-        ),
-        // The daemon answers 500 for its own troubles and for a registry's; a registry's are known by their words.
-        retry: !known && may_pass(last),
+fn tell_policies(wanted: &Wanted<'_>, notes: &Arc<dyn Notes>) {
+    notes.info(&format!(
+        "Using effective pull policy of {} for container {}",
+        listed(wanted.policies),
+        wanted.name
+    ));
+}
+
+fn tell(present: &Present, wanted: &Wanted<'_>, notes: &Arc<dyn Notes>) {
+    let Present { id, digest, .. } = present;
+    if id == wanted.name {
+        return;
     }
+    let digest = digest
+        .as_ref()
+        .map(|digest| format!(" with digest {digest}"));
+    notes.info(&format!(
+        "Using docker image {id} for {}{} ...",
+        wanted.name,
+        digest.unwrap_or_default()
+    ));
 }
 
 async fn by_policy(
@@ -113,33 +169,52 @@ async fn by_policy(
     wanted: &Wanted<'_>,
     policy: PullPolicy,
     notes: &Arc<dyn Notes>,
+    pause: &Range<u64>,
 ) -> Result<ImageInspect, Error> {
     let image = reference::tagged(wanted.name);
-    match policy {
-        PullPolicy::Never => return docker.inspect_image(&image).await,
-        PullPolicy::IfNotPresent => match docker.inspect_image(&image).await {
-            Ok(found) => {
+    // An image named by its ID is in no registry.
+    if policy == PullPolicy::Never || reference::is_id(wanted.name) {
+        return docker.inspect_image(&image).await;
+    }
+    if policy == PullPolicy::IfNotPresent {
+        match docker.inspect_image(&image).await {
+            Ok(found) if is_for(&found, wanted.platform) => {
                 notes.info(
                     "Using locally found image version due to \"if-not-present\" pull policy",
                 );
                 return Ok(found);
             }
+            Ok(_) => {}
             Err(error) if is_missing(&error) => {}
             Err(error) => return Err(error),
-        },
-        PullPolicy::Always => {}
+        }
     }
-    // An image named by its ID is in no registry.
-    if wanted.name.starts_with("sha256:") {
-        return docker.inspect_image(wanted.name).await;
-    }
+    let home = std::env::home_dir();
+    let chosen =
+        credentials::for_image(wanted.name, wanted.credentials, home.as_deref(), notes).await;
+    let credential = chosen.map(|chosen| {
+        let source = &chosen.source;
+        notes.info(&format!("Authenticating with credentials from {source}"));
+        credential(&chosen.login, chosen.registry)
+    });
+    let platform = wanted
+        .platform
+        .map(|platform| format!(" for platform {platform}"));
+    notes.info(&format!(
+        "Pulling docker image {}{} ...",
+        wanted.name,
+        platform.unwrap_or_default()
+    ));
     let mut n = 1;
     loop {
-        notes.info(&format!("Pulling docker image {image} ..."));
-        match pull(docker, wanted, &image).await {
+        match pull(docker, &image, wanted.platform, credential.clone()).await {
             Ok(()) => return docker.inspect_image(&image).await,
-            Err(error) if n < TRIES && is_outside(&error) => {
-                let pause = rand::rng().random_range(2_000..10_000);
+            Err(error) if n < TRIES && may_pass(&error) => {
+                notes.warn(&format!(
+                    "Failed to pull image \"{}\" (attempt #{n}), retrying: {error}",
+                    wanted.name
+                ));
+                let pause = rand::rng().random_range(pause.clone());
                 tokio::time::sleep(Duration::from_millis(pause)).await;
                 n += 1;
             }
@@ -148,186 +223,80 @@ async fn by_policy(
     }
 }
 
-async fn pull(docker: &Docker, wanted: &Wanted<'_>, image: &str) -> Result<(), Error> {
+/// Whether the registry, or the way to it, may be better in a moment. A lost connection is not the registry's.
+fn may_pass(error: &Error) -> bool {
+    is_answer(error) && Class::of(&error.to_string()).is_some_and(Class::may_pass)
+}
+
+async fn pull(
+    docker: &Docker,
+    image: &str,
+    platform: Option<&str>,
+    credential: Option<DockerCredentials>,
+) -> Result<(), Error> {
     let mut options = CreateImageOptionsBuilder::default().from_image(image);
-    if let Some(platform) = wanted.platform {
+    if let Some(platform) = platform {
         options = options.platform(platform);
     }
-    let credential =
-        reference::credential(wanted.name, wanted.credentials).map(|known| DockerCredentials {
-            username: Some(known.username.clone()),
-            password: Some(known.password.expose_secret().to_owned()),
-            serveraddress: Some(known.registry.clone()),
-            ..DockerCredentials::default()
-        });
     docker
         .create_image(Some(options.build()), None, credential)
         .try_for_each(|_| async { Ok(()) })
         .await
 }
 
-pub(super) fn present(image: &ImageInspect) -> Present {
-    let digest = image.repo_digests.as_ref().and_then(|all| all.first());
-    Present {
-        usable_name: digest.or(image.id.as_ref()).cloned().unwrap_or_default(),
-        entrypoint: image
-            .config
-            .as_ref()
-            .and_then(|config| config.entrypoint.clone())
-            .unwrap_or_default(),
+fn credential(login: &Login, registry: String) -> DockerCredentials {
+    let blank = DockerCredentials {
+        serveraddress: Some(registry),
+        ..DockerCredentials::default()
+    };
+    match login {
+        Login::Password { username, password } => DockerCredentials {
+            username: Some(username.clone()),
+            password: Some(password.expose_secret().to_owned()),
+            ..blank
+        },
+        Login::Identity(token) => DockerCredentials {
+            identitytoken: Some(token.expose_secret().to_owned()),
+            ..blank
+        },
     }
 }
 
-/// Whether the registry, or the way to it, is to blame.
-fn is_outside(error: &Error) -> bool {
-    is_answer(error)
-        && reason(&error.to_string()).0 == FailureReason::RunnerExternalDependencyFailure
+fn present(image: ImageInspect, asked: Option<&str>) -> Present {
+    let platform = asked.map(|asked| match platform_of(&image) {
+        Some(own) if is_for(&image, Some(asked)) => own.to_string(),
+        _ => asked.to_owned(),
+    });
+    let digest = image.repo_digests.and_then(|all| all.into_iter().next());
+    let id = image.id.unwrap_or_default();
+    Present {
+        usable_name: digest.clone().unwrap_or_else(|| id.clone()),
+        id,
+        digest,
+        entrypoint: image
+            .config
+            .and_then(|config| config.entrypoint)
+            .unwrap_or_default(),
+        platform,
+    }
 }
 
-/// GitLab's reason for a pull error, and whether its words were known. An image that does not exist, or that the login
-/// does not open, is a pull failure here, upstream a configuration error.
-fn reason(error: &str) -> (FailureReason, bool) {
-    const OUTSIDE: [&str; 8] = [
-        "dial tcp",
-        "connection refused",
-        "no such host",
-        "i/o timeout",
-        "tls handshake",
-        "client.timeout exceeded",
-        "request canceled",
-        "connection reset",
-    ];
-    const CLOSED: [&str; 9] = [
-        "not found",
-        "manifest unknown",
-        "no such image",
-        "pull access denied",
-        "repository does not exist or may require",
-        "no basic auth credentials",
-        "unauthorized",
-        "authentication required",
-        "access to the resource is denied",
-    ];
-    let error = error.to_lowercase();
-    let says = |phrases: &[&str]| phrases.iter().any(|phrase| error.contains(phrase));
-    if says(&OUTSIDE) {
-        (FailureReason::RunnerExternalDependencyFailure, true)
-    } else {
-        (FailureReason::ImagePullFailure, says(&CLOSED))
+fn platform_of(image: &ImageInspect) -> Option<Platform> {
+    let filled = |part: &Option<String>| part.clone().filter(|part| !part.is_empty());
+    Some(Platform {
+        os: filled(&image.os)?,
+        architecture: filled(&image.architecture),
+        variant: filled(&image.variant),
+    })
+}
+
+/// Whether a local image is for the platform that was asked for; what cannot be compared is for the daemon to judge.
+fn is_for(image: &ImageInspect, asked: Option<&str>) -> bool {
+    match (asked.and_then(Platform::parse), platform_of(image)) {
+        (Some(asked), Some(own)) => asked.is_met_by(&own),
+        _ => true,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use bollard::BollardRequest;
-
-    use super::*;
-
-    fn answered(status_code: u16, message: &str) -> Error {
-        Error::DockerResponseServerError {
-            status_code,
-            message: message.into(),
-        }
-    }
-
-    #[test]
-    fn pull_errors_have_gitlabs_reasons_and_only_the_daemon_s_own_may_pass() {
-        use FailureReason::*;
-        for (error, expected, again) in [
-            (
-                answered(404, "manifest for nope:latest not found: manifest unknown"),
-                ImagePullFailure,
-                false,
-            ),
-            (
-                answered(
-                    404,
-                    "pull access denied for nope, repository does not exist or may require 'docker login'",
-                ),
-                ImagePullFailure,
-                false,
-            ),
-            (
-                answered(500, "Get \"https://r/v2/\": dial tcp: i/o timeout"),
-                RunnerExternalDependencyFailure,
-                false,
-            ),
-            (
-                answered(500, "Head: no basic auth credentials"),
-                ImagePullFailure,
-                false,
-            ),
-            (answered(500, "layer store is busy"), ImagePullFailure, true),
-            (answered(400, "something else"), ImagePullFailure, false),
-            (
-                Error::DockerStreamError {
-                    error: "unexpected EOF".into(),
-                },
-                ImagePullFailure,
-                false,
-            ),
-        ] {
-            let said = error.to_string();
-            let StageFailure::Failed { reason, retry, .. } =
-                not_pulled("a", &[PullPolicy::Always], &error)
-            else {
-                panic!("{said}");
-            };
-            assert_eq!((reason, retry), (expected, again), "{said}");
-        }
-    }
-
-    struct Unread;
-
-    impl Notes for Unread {
-        fn info(&self, _: &str) {}
-        fn warn(&self, _: &str) {}
-    }
-
-    #[tokio::test]
-    async fn a_connection_lost_while_pulling_is_no_pull_failure_and_may_pass() {
-        let asked = Arc::new(AtomicU32::new(0));
-        let counted = Arc::clone(&asked);
-        let docker = Docker::connect_with_custom_transport(
-            move |_: BollardRequest| {
-                counted.fetch_add(1, Ordering::SeqCst);
-                async {
-                    Err(Error::IOError {
-                        err: std::io::ErrorKind::BrokenPipe.into(),
-                    })
-                }
-            },
-            Some("http://docker"),
-            10,
-            bollard::API_DEFAULT_VERSION,
-        )
-        .expect("no request is made");
-        let notes: Arc<dyn Notes> = Arc::new(Unread);
-        let wanted = Wanted {
-            name: "busybox",
-            platform: None,
-            policies: &[PullPolicy::Always, PullPolicy::IfNotPresent],
-            credentials: &[],
-        };
-        let failure = obtain(&docker, &wanted, &notes)
-            .await
-            .expect_err("it is lost");
-        assert!(
-            matches!(&failure, StageFailure::Failed { reason: FailureReason::RunnerSystemFailure, retry: true, message }
-                if message.contains("connection was lost") && message.contains("busybox")),
-            "{failure:?}"
-        );
-        assert_eq!(asked.load(Ordering::SeqCst), 1, "another policy was tried");
-    }
-
-    #[test]
-    fn the_configured_image_is_always_allowed() {
-        let only = ["ruby:*".to_owned()];
-        assert!(is_allowed("ruby:3", &only, None));
-        assert!(!is_allowed("node:3", &only, None));
-        assert!(is_allowed("node:3", &only, Some("node:3")));
-        assert!(is_allowed("node:3", &[], None));
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 mod cgroup;
 pub mod client;
 mod container;
+pub mod credentials;
 pub mod daemon;
 pub mod executor;
 mod feed;
@@ -14,6 +15,7 @@ mod leftovers;
 mod line;
 pub mod machine;
 mod network;
+pub mod platform;
 mod probe;
 pub mod readiness;
 mod reference;

@@ -1,6 +1,6 @@
-//! Image references: the tag they mean, and the credential that fits them best.
+//! Image references: the tag they mean, and the path by which registries' credentials are found; pure.
 
-use super::stage::RegistryCredential;
+const HUB: &str = "docker.io";
 
 /// The reference with the tag that is meant; a registry's port is none.
 pub(super) fn tagged(name: &str) -> String {
@@ -12,56 +12,55 @@ pub(super) fn tagged(name: &str) -> String {
     }
 }
 
-/// The credential whose registry path is the longest prefix of the image's, path element by path element.
-pub(super) fn credential<'a>(
-    image: &str,
-    known: &'a [RegistryCredential],
-) -> Option<&'a RegistryCredential> {
-    let path = repository(image);
-    let fits = |key: &str| {
-        path.strip_prefix(key)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let mut best: Option<(usize, &RegistryCredential)> = None;
-    for candidate in known {
-        let key = normalised(&candidate.registry);
-        // Of two equal ones the first source wins.
-        if fits(&key) && best.is_none_or(|(length, _)| key.len() > length) {
-            best = Some((key.len(), candidate));
-        }
-    }
-    best.map(|(_, credential)| credential)
+/// Whether it names an image by its ID, which no registry knows.
+pub(super) fn is_id(name: &str) -> bool {
+    let hex = name.strip_prefix("sha256:");
+    hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Registry and path of an image, without tag or digest; images of the hub begin with `docker.io`.
-fn repository(image: &str) -> String {
+pub(super) fn repository(image: &str) -> String {
     let name = image.split('@').next().unwrap_or(image);
-    let name = match name.rsplit_once('/') {
-        Some((path, last)) => format!("{path}/{}", last.split(':').next().unwrap_or(last)),
-        None => name.split(':').next().unwrap_or(name).to_owned(),
-    };
+    let name = without_tag(name);
     match name.split_once('/') {
         Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => {
-            format!("{}/{rest}", registry_host(host))
+            format!("{}/{rest}", registry(host))
         }
-        _ => format!("docker.io/{name}"),
+        _ => format!("{HUB}/{name}"),
     }
 }
 
-fn normalised(registry: &str) -> String {
-    if let Some((_, rest)) = registry.split_once("://") {
-        return registry_host(rest.split('/').next().unwrap_or(rest));
+/// The same of a key in Docker's configuration: with a scheme it means the host alone.
+pub(super) fn of_key(key: &str) -> String {
+    if let Some((scheme, rest)) = key.split_once("://")
+        && ["http", "https"].contains(&scheme.to_lowercase().as_str())
+    {
+        return registry(rest.split('/').next().unwrap_or(rest));
     }
-    let key = registry.trim_matches('/');
+    let key = key.trim_end_matches('/');
     match key.split_once('/') {
-        Some((host, path)) => format!("{}/{path}", registry_host(host)),
-        None => registry_host(key),
+        Some((host, path)) => format!("{}/{}", registry(host), without_tag(path)),
+        None => registry(key),
     }
 }
 
-fn registry_host(host: &str) -> String {
+/// Whether `key` is the image's registry, or a path there that the image is below; path element by path element.
+pub(super) fn covers(key: &str, repository: &str) -> bool {
+    let rest = repository.strip_prefix(key);
+    !key.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn without_tag(name: &str) -> &str {
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    match name[last..].find(':') {
+        Some(colon) => &name[..last + colon],
+        None => name,
+    }
+}
+
+fn registry(host: &str) -> String {
     match host.to_lowercase().as_str() {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
+        "index.docker.io" | "registry-1.docker.io" => HUB.to_owned(),
         other => other.to_owned(),
     }
 }
@@ -78,40 +77,61 @@ mod tests {
             ("registry:5000/a/b", "registry:5000/a/b:latest"),
             ("registry:5000/a/b:2", "registry:5000/a/b:2"),
             ("a/b@sha256:00", "a/b@sha256:00"),
+            ("a/b:1@sha256:00", "a/b:1@sha256:00"),
         ] {
             assert_eq!(tagged(name), expected);
+        }
+        assert!(is_id(&format!("sha256:{}", "0a".repeat(32))));
+        assert!(!is_id("sha256:1") && !is_id("busybox"));
+    }
+
+    #[test]
+    fn an_image_s_registry_and_path() {
+        for (image, expected) in [
+            ("busybox", "docker.io/busybox"),
+            ("busybox:1", "docker.io/busybox"),
+            ("team/app:1", "docker.io/team/app"),
+            ("index.docker.io/team/app", "docker.io/team/app"),
+            ("localhost/app:1", "localhost/app"),
+            ("foo.bar:123/asdf/baz:latest", "foo.bar:123/asdf/baz"),
+            ("foo.bar/asdf/baz", "foo.bar/asdf/baz"),
+            ("FOO.BAR:123/With/Case", "foo.bar:123/With/Case"),
+            ("foo.bar/a/b@sha256:00", "foo.bar/a/b"),
+            ("foo.bar/a/b:1@sha256:00", "foo.bar/a/b"),
+        ] {
+            assert_eq!(repository(image), expected, "{image}");
         }
     }
 
     #[test]
-    fn the_longest_prefix_gives_the_credential() {
-        let known: Vec<_> = [
-            "registry.example:5000",
-            "registry.example:5000/group",
-            "registry.example:5000/group/project",
-            "https://index.docker.io/v1/",
-        ]
-        .iter()
-        .map(|registry| RegistryCredential {
-            registry: (*registry).into(),
-            username: "u".into(),
-            password: "p".to_owned().into(),
-        })
-        .collect();
-        let found = |image| credential(image, &known).map(|c| c.registry.as_str());
-        assert_eq!(
-            found("registry.example:5000/group/project/app:1"),
-            Some("registry.example:5000/group/project")
-        );
-        assert_eq!(
-            found("registry.example:5000/group/other"),
-            Some("registry.example:5000/group")
-        );
-        assert_eq!(
-            found("registry.example:5000/groupie/app"),
-            Some("registry.example:5000")
-        );
-        assert_eq!(found("busybox"), Some("https://index.docker.io/v1/"));
-        assert_eq!(found("elsewhere.example/app"), None);
+    fn a_key_s_registry_and_path() {
+        for (key, expected) in [
+            ("my.hostname", "my.hostname"),
+            ("my.hostname:5000", "my.hostname:5000"),
+            ("my.hostname/with/path/", "my.hostname/with/path"),
+            ("MY.HOSTNAME/With/Path/CASE", "my.hostname/With/Path/CASE"),
+            ("my.hostname/with/image:latest", "my.hostname/with/image"),
+            ("my.hostname:5000/image:1", "my.hostname:5000/image"),
+            ("https://my.hostname:5000/v1/", "my.hostname:5000"),
+            ("http://index.docker.io/v1/", "docker.io"),
+            ("HTTPS://INDEX.DOCKER.IO/V1/", "docker.io"),
+            ("index.docker.io", "docker.io"),
+        ] {
+            assert_eq!(of_key(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_key_covers_what_is_below_it() {
+        for (key, path, expected) in [
+            ("r.example", "r.example/a", true),
+            ("r.example/a", "r.example/a", true),
+            ("r.example/a", "r.example/ab", false),
+            ("r.example/a/b", "r.example/a", false),
+            ("r.example", "r.example.evil/a", false),
+            ("", "r.example/a", false),
+        ] {
+            assert_eq!(covers(key, path), expected, "{key:?} {path}");
+        }
     }
 }

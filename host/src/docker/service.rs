@@ -141,7 +141,7 @@ impl Services {
             &site.config,
             &site.volumes,
         );
-        let platform = service.platform.as_deref();
+        let platform = image.platform.as_deref();
         site.create_container(&name, body, &service.aliases, platform)
             .await?;
         let at = site.connected().await?;
@@ -213,7 +213,7 @@ async fn pull(
         credentials: &site.plan.credentials,
     };
     let at = site.connected().await?;
-    site.unless_gone(image::obtain(&at.docker, &wanted, notes))
+    site.unless_gone(site.images.obtain(&at.docker, &wanted, notes))
         .await?
 }
 

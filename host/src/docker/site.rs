@@ -16,6 +16,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::container::{self, Role};
+use super::image::Used;
 use super::line::{Line, REDIAL_WINDOW};
 use super::machine::Machine;
 use super::network;
@@ -34,6 +35,7 @@ pub(super) struct Site {
     pub(super) plan: Plan,
     pub(super) config: usable::Docker,
     pub(super) volumes: Volumes,
+    pub(super) images: Used,
     /// Names of the containers that may exist; read at cleanup.
     created: Mutex<Vec<String>>,
     /// Entries of `/etc/hosts` by which services are found where the network knows no names.
@@ -55,6 +57,7 @@ impl Site {
             plan,
             config,
             volumes,
+            images: Used::default(),
             created: Mutex::default(),
             links: Mutex::default(),
             network: OnceCell::new(),
@@ -97,11 +100,7 @@ impl Site {
     pub(super) async fn create(&self, role: &Role, image: &str) -> Result<String, StageFailure> {
         let (kind, aliases, platform) = match role {
             // The helper stays beside it, and would be asked in its place if it had the name, too.
-            Role::Build { .. } => (
-                "build",
-                vec!["build".into()],
-                self.plan.image.platform.as_deref(),
-            ),
+            Role::Build { platform, .. } => ("build", vec!["build".into()], platform.as_deref()),
             Role::FedHelper | Role::PlainHelper => ("predefined", Vec::new(), None),
         };
         let name = format!("{}-{}-{kind}", self.plan.container_base, random());

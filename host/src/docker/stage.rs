@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+use super::credentials::Source;
 use crate::config::usable::PullPolicy;
 use crate::config::volume::Volume;
 use crate::coordinator::outcome::FailureReason;
@@ -31,6 +32,8 @@ pub struct Plan {
     /// The operator's own, expanded.
     pub container_labels: Vec<(String, String)>,
     pub image: BuildImage,
+    /// `[runners.docker] helper_image`, where it is set.
+    pub helper_image: Option<HelperImage>,
     /// Environment of both containers: the job's variables, expanded, file variables as paths.
     pub environment: Vec<(String, String)>,
     /// Whether pid 1 of the build container and of services is Docker's own init.
@@ -43,8 +46,8 @@ pub struct Plan {
     pub volumes: Vec<Volume>,
     /// Caches of protected branches are kept apart from those of others.
     pub protected: bool,
-    /// From the payload, then from the configuration; the longest matching prefix wins.
-    pub credentials: Vec<RegistryCredential>,
+    /// For every image of the job, in the order in which they win; before that the longest path does.
+    pub credentials: Vec<Source>,
     pub network: Network,
     pub services: Services,
 }
@@ -159,19 +162,13 @@ impl std::fmt::Debug for Service {
     }
 }
 
-#[derive(Clone)]
-pub struct RegistryCredential {
-    pub registry: String,
-    pub username: String,
-    pub password: secrecy::SecretString,
-}
-
-impl std::fmt::Debug for RegistryCredential {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RegistryCredential")
-            .field("registry", &self.registry)
-            .finish_non_exhaustive()
-    }
+/// An image of the operator's to take for H.
+#[derive(Clone, Debug)]
+pub struct HelperImage {
+    /// Expanded, never empty.
+    pub name: String,
+    /// The operator's: a job's own are for its own image.
+    pub pull_policies: Vec<PullPolicy>,
 }
 
 /// One stage's script. `text` is a whole shell script that ends in `exit`; its first output is `begin_mark`, which the
@@ -189,7 +186,15 @@ pub struct StageScript {
 /// Lines of the executor's own for the job log: `Pulling docker image …`. Without colour codes or newline.
 pub trait Notes: Send + Sync + 'static {
     fn info(&self, line: &str);
+    /// As `info`, where nothing is made of it to stand out.
+    fn notice(&self, line: &str) {
+        self.info(line);
+    }
     fn warn(&self, line: &str);
+    /// As `warn`, where nothing is made of it to stand out.
+    fn error(&self, line: &str) {
+        self.warn(line);
+    }
 }
 
 /// Why a stage, or preparing for it, could not be carried through. A script that exits non-zero is not one of these.

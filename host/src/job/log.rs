@@ -202,8 +202,16 @@ impl Notes for Gate {
         self.plain(line);
     }
 
+    fn notice(&self, line: &str) {
+        Gate::info(self, line);
+    }
+
     fn warn(&self, line: &str) {
         self.warning(line);
+    }
+
+    fn error(&self, line: &str) {
+        Gate::error(self, line);
     }
 }
 

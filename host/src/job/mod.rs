@@ -7,6 +7,7 @@
 //! ```
 //! All but `run` and `log` are pure. `run` is the only one that waits.
 
+mod image;
 pub mod lines;
 pub mod log;
 pub mod plan;

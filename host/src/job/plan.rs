@@ -1,19 +1,18 @@
-//! What a job asks of Docker: names, labels, directories, image and credentials, from payload and configuration.
+//! What a job asks of Docker: names, labels and directories, from payload and configuration; its images are `image`'s.
 
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::pull_policy::{self, NoPolicy, PullPolicy};
 use crate::config::scalars::GoDuration;
 use crate::config::volume::{Volume, clean, covers};
 use crate::coordinator::payload::Job;
-use crate::docker::stage::{BuildImage, Network, Plan, RegistryCredential, Services};
+use crate::docker::stage::{Network, Plan, Services};
 
 use super::settings::{self, Settings, Strategy};
 use super::variables::{self, Variables};
-use super::{Work, refuse, services};
+use super::{Work, image, refuse, services};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(7200);
 const LABEL_PREFIX: &str = "com.gitlab.gitlab-runner.";
@@ -81,7 +80,7 @@ pub fn prepare(work: &Work) -> Result<Prepared, String> {
         network,
         services,
         keep_builds: settings.strategy == Strategy::Fetch,
-        ..plan(work, &directories, &variables)?
+        ..plan(work, &directories, &variables, &mut warnings)?
     };
     Ok(Prepared {
         plan,
@@ -157,7 +156,12 @@ fn project_slug(job: &Job) -> String {
     parts.join("/")
 }
 
-fn plan(work: &Work, directories: &Directories, variables: &Variables) -> Result<Plan, String> {
+fn plan(
+    work: &Work,
+    directories: &Directories,
+    variables: &Variables,
+    warnings: &mut Vec<String>,
+) -> Result<Plan, String> {
     let job = &work.payload;
     let project_id = job.job_info.project_id;
     let unique = format!(
@@ -189,7 +193,8 @@ fn plan(work: &Work, directories: &Directories, variables: &Variables) -> Result
         volume_base: format!("runner-{hex}"),
         labels: labels(work, variables),
         container_labels: container_labels(work, variables),
-        image: build_image(work, variables)?,
+        image: image::build(work, variables, warnings)?,
+        helper_image: image::helper(work, variables)?,
         environment: variables.environment(),
         init: variables
             .get("FF_USE_INIT_WITH_DOCKER_EXECUTOR")
@@ -200,7 +205,7 @@ fn plan(work: &Work, directories: &Directories, variables: &Variables) -> Result
         keep_builds: false,
         volumes: volumes(work, variables),
         protected: is_protected(job),
-        credentials: credentials(work, variables),
+        credentials: image::credentials(work, variables, warnings),
         network: Network::Given(None),
         services: Services::default(),
     })
@@ -286,112 +291,6 @@ fn is_protected(job: &Job) -> bool {
         key.is_some_and(|key| key.ends_with("-protected") && !key.ends_with("-non_protected"))
     };
     job.git_info.protected.or_else(variable).unwrap_or(false) || job.cache.iter().any(of_cache)
-}
-
-fn build_image(work: &Work, variables: &Variables) -> Result<BuildImage, String> {
-    let docker = &work.runner.docker;
-    let of_job = work
-        .payload
-        .image
-        .as_ref()
-        .filter(|image| !image.name.is_empty());
-    let name = of_job
-        .map(|image| image.name.clone())
-        .or_else(|| docker.image.clone());
-    let name = variables.expand(&name.unwrap_or_default());
-    if name.is_empty() {
-        return Err("the job names no image, and [runners.docker] has none as a default".into());
-    }
-    let option = |key: &str| {
-        let options = of_job?.executor_opts.as_ref()?.get("docker")?.get(key)?;
-        let text = options
-            .as_str()
-            .map(String::from)
-            .unwrap_or_else(|| options.to_string());
-        Some(variables.expand(&text)).filter(|text| !text.is_empty())
-    };
-    let entrypoint = of_job
-        .and_then(|image| image.entrypoint.clone())
-        .filter(|_| !docker.disable_entrypoint_overwrite);
-    Ok(BuildImage {
-        is_default: of_job.is_none(),
-        entrypoint,
-        user: docker
-            .user
-            .as_deref()
-            .map(|user| variables.expand(user))
-            .or_else(|| option("user")),
-        platform: option("platform"),
-        pull_policies: pull_policies(work, &name)?,
-        name,
-    })
-}
-
-/// What the operator allows of the job's own policies where it has some, else of the configured ones.
-fn pull_policies(work: &Work, image: &str) -> Result<Vec<PullPolicy>, String> {
-    let docker = &work.runner.docker;
-    let wanted = work
-        .payload
-        .image
-        .as_ref()
-        .and_then(|image| image.pull_policy.as_deref())
-        .unwrap_or_default();
-    let of_job: Vec<PullPolicy> = wanted
-        .iter()
-        .map(|text| {
-            text.parse()
-                .map_err(|NoPolicy| format!("unknown pull_policy {text:?} in the job's image"))
-        })
-        .collect::<Result<_, _>>()?;
-    pull_policy::effective(
-        image,
-        &of_job,
-        &docker.pull_policies,
-        &docker.allowed_pull_policies,
-    )
-}
-
-/// The payload's registry logins, then those of `DOCKER_AUTH_CONFIG`.
-fn credentials(work: &Work, variables: &Variables) -> Vec<RegistryCredential> {
-    let mut credentials: Vec<_> = work
-        .payload
-        .credentials
-        .iter()
-        .filter(|credential| credential.kind == "registry")
-        .map(|credential| RegistryCredential {
-            registry: credential.url.clone(),
-            username: credential.username.clone(),
-            password: SecretString::from(credential.password.clone()),
-        })
-        .collect();
-    let auths = variables
-        .get("DOCKER_AUTH_CONFIG")
-        .and_then(|text| docker_auths(&text));
-    credentials.extend(auths.unwrap_or_default());
-    credentials
-}
-
-fn docker_auths(text: &str) -> Option<Vec<RegistryCredential>> {
-    use base64::Engine as _;
-    let config: serde_json::Value = serde_json::from_str(text).ok()?;
-    let mut found = Vec::new();
-    for (registry, entry) in config.get("auths")?.as_object()? {
-        let field = |key: &str| entry.get(key).and_then(|v| v.as_str()).map(String::from);
-        let pair = field("auth")
-            .and_then(|auth| base64::engine::general_purpose::STANDARD.decode(auth).ok())
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .and_then(|text| text.split_once(':').map(|(u, p)| (u.into(), p.into())))
-            .or_else(|| Some((field("username")?, field("password")?)));
-        if let Some((username, password)) = pair {
-            let password = SecretString::from(password);
-            found.push(RegistryCredential {
-                registry: registry.clone(),
-                username,
-                password,
-            });
-        }
-    }
-    Some(found)
 }
 
 /// Whether the sources come by git at all.

@@ -122,6 +122,12 @@ impl Variables {
         })
     }
 
+    /// The expanded value; of a file variable what it holds.
+    pub fn content(&self, key: &str) -> Option<String> {
+        let variable = self.list.iter().rev().find(|v| v.key == key)?;
+        Some(self.expanded(variable))
+    }
+
     /// Replaces `$NAME` and `${NAME}` by unexpanded values: one pass, unknown names are empty.
     pub fn expand(&self, text: &str) -> String {
         expand(text, |name| self.reference(name))

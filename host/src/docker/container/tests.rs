@@ -21,6 +21,7 @@ pub(in crate::docker) fn plan() -> Plan {
             platform: None,
             pull_policies: Vec::new(),
         },
+        helper_image: None,
         environment: vec![("A".into(), "b".into())],
         init: false,
         builds_dir: "/builds".into(),
@@ -41,7 +42,10 @@ fn made(role: &Role, plan: &Plan, config: &usable::Docker) -> ContainerCreateBod
     spec(role, "sha256:1", plan, config, &volumes)
 }
 
-const BUILD: Role = Role::Build { entrypoint: None };
+const BUILD: Role = Role::Build {
+    entrypoint: None,
+    platform: None,
+};
 
 #[test]
 fn both_containers_have_the_job_s_environment_host_name_and_open_streams() {

@@ -56,38 +56,6 @@ fn a_clone_path_outside_of_the_builds_directory_is_refused() {
 }
 
 #[test]
-fn the_default_image_and_pull_policies_come_from_the_configuration() {
-    let default = prepare(&work(&json!({ "image": null })))
-        .unwrap()
-        .plan
-        .image;
-    assert!(default.is_default && default.name == "busybox:latest");
-    assert_eq!(default.pull_policies, [PullPolicy::Always]);
-    let never = json!({ "image": { "name": "a", "pull_policy": ["never"] } });
-    assert!(
-        prepare(&work(&never))
-            .unwrap_err()
-            .contains("pull_policy ([never]) defined in GitLab pipeline config")
-    );
-}
-
-#[test]
-fn registry_logins_come_from_payload_and_variable() {
-    let auth = r#"{"auths":{"registry.example.com":{"auth":"dXNlcjpwYXNz"}}}"#;
-    let parts = json!({
-        "credentials": [{ "type": "registry", "url": "r", "username": "u", "password": "p" },
-                        { "type": "other", "url": "r", "username": "u", "password": "p" }],
-        "variables": [{ "key": "DOCKER_AUTH_CONFIG", "value": auth, "raw": true }],
-    });
-    let found = prepare(&work(&parts)).unwrap().plan.credentials;
-    let names: Vec<_> = found
-        .iter()
-        .map(|c| (c.registry.as_str(), c.username.as_str()))
-        .collect();
-    assert_eq!(names, [("r", "u"), ("registry.example.com", "user")]);
-}
-
-#[test]
 fn what_cannot_be_understood_is_a_warning_and_a_submodule_typo_an_error() {
     let with = |key: &str, value: &str| {
         prepare(&work(
