@@ -223,7 +223,10 @@ async fn what_services_print_is_in_the_log_where_the_job_asks_for_it() -> Result
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manager_that_was_killed_leaves_no_service_and_no_network_behind() -> Result<()> {
     let lab = Lab::start().await?;
-    let configuration = configuration(&lab);
+    // The next start uses the instance again.
+    let kept = "[runners.autoscaler.state_storage]\nenabled = true\nkeep_instance_with_acquisitions = true\n";
+    let plugin = "[runners.autoscaler.plugin_config]";
+    let configuration = configuration(&lab).replace(plugin, &format!("{kept}{plugin}"));
     let manager = lab.start_manager(&configuration)?;
     // What the job itself puts into its network goes with it.
     let job = with_services("long", json!([web("web", 8080)]))
