@@ -2,6 +2,7 @@
 
 pub mod changes;
 pub mod check;
+pub mod flags;
 pub mod lint;
 pub mod locate;
 pub mod period;

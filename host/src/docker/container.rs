@@ -51,6 +51,9 @@ pub(super) fn spec(
         ),
         Role::PlainHelper => ("predefined", Some(vec![]), shell(), None),
     };
+    let mut host_config = host(config, volumes)?;
+    // The helper is an init itself.
+    host_config.init = (plan.init && matches!(role, Role::Build { .. })).then_some(true);
     let mut labels: HashMap<_, _> = config.container_labels.clone().into_iter().collect();
     labels.extend(plan.labels.iter().cloned());
     labels.insert(label::TYPE.into(), kind.into());
@@ -79,7 +82,7 @@ pub(super) fn spec(
         // A lost attach must not end the shell: with `StdinOnce` it would exit 0 without having run anything.
         stdin_once: Some(false),
         tty: Some(false),
-        host_config: Some(host(config, volumes)?),
+        host_config: Some(host_config),
         networking_config: network(config),
         ..ContainerCreateBody::default()
     })

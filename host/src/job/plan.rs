@@ -5,11 +5,13 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
+use crate::config::flags::{DISABLE_UMASK, INIT, NATIVE_CONTAINER_STOP};
 use crate::config::pull_policy::{self, NoPolicy, PullPolicy};
 use crate::config::scalars::GoDuration;
 use crate::coordinator::payload::Job;
 use crate::docker::stage::{BuildImage, Plan, RegistryCredential};
 
+use super::flags::Flags;
 use super::settings::{self, Settings, Strategy};
 use super::variables::{self, Variables};
 use super::{Work, refuse};
@@ -23,6 +25,7 @@ pub struct Prepared {
     pub plan: Plan,
     pub directories: Directories,
     pub variables: Variables,
+    pub flags: Flags,
     pub settings: Settings,
     /// Sentences for the job log, in yellow.
     pub warnings: Vec<String>,
@@ -51,31 +54,30 @@ pub fn prepare(work: &Work) -> Result<Prepared, String> {
     if let Some(refusal) = refuse::refusal(&work.payload) {
         return Err(refusal);
     }
+    let (flags, flag_problems) = Flags::read(&work.runner, &work.payload.variables);
     let mut directories = Directories::of_project(work, None);
-    let mut variables = variables::compose(work, &directories);
+    let mut variables = variables::compose(work, &directories, &flags);
     let wanted = variables.get("GIT_STRATEGY");
     let clone_path = variables
         .get("GIT_CLONE_PATH")
         .filter(|path| !path.is_empty());
     if let Some(path) = clone_path {
         directories = Directories::at(work, &path)?;
-        variables = variables::compose(work, &directories);
+        variables = variables::compose(work, &directories, &flags);
     } else if wanted.as_deref() == Some("empty") {
         directories = Directories::of_project(work, Some("-empty"));
-        variables = variables::compose(work, &directories);
+        variables = variables::compose(work, &directories, &flags);
     }
-    let (settings, problems) = settings::read(
-        &variables,
-        work.payload.allow_git_fetch,
-        work.runner.debug_trace_disabled,
-    )?;
+    let (settings, problems) = settings::read(&variables, work)?;
     let mut warnings = refuse::warnings(&work.payload);
+    warnings.extend(flag_problems);
     warnings.extend(problems);
-    let plan = plan(work, &directories, &variables)?;
+    let plan = plan(work, &directories, &variables, &flags)?;
     Ok(Prepared {
         plan,
         directories,
         variables,
+        flags,
         settings,
         warnings,
     })
@@ -83,9 +85,16 @@ pub fn prepare(work: &Work) -> Result<Prepared, String> {
 
 impl Directories {
     fn of_project(work: &Work, suffix: Option<&str>) -> Self {
-        let slug = project_slug(&work.payload);
+        let mut below = project_slug(&work.payload);
+        if shares_builds(work) {
+            // Jobs side by side would meet in one directory of the instance.
+            below = format!(
+                "{}/{}/{below}",
+                work.short_token, work.project_concurrent_id
+            );
+        }
         let project = format!(
-            "{}/{slug}{}",
+            "{}/{below}{}",
             work.runner.builds_dir,
             suffix.unwrap_or_default()
         );
@@ -121,6 +130,20 @@ impl Directories {
     }
 }
 
+/// Whether a directory of the instance is mounted over the builds directory, or above it.
+fn shares_builds(work: &Work) -> bool {
+    let builds = clean_path(&work.runner.builds_dir);
+    work.runner.docker.volumes.iter().any(|volume| {
+        let mut parts = volume.split(':');
+        let (source, target) = (parts.next().unwrap_or_default(), parts.next());
+        let Some(target) = target.filter(|_| source.starts_with('/')) else {
+            return false;
+        };
+        let target = clean_path(target);
+        builds == target || builds.starts_with(&format!("{}/", target.trim_end_matches('/')))
+    })
+}
+
 /// Without `.`, `..` and doubled slashes; always absolute.
 fn clean_path(path: &str) -> String {
     let mut parts = Vec::new();
@@ -151,7 +174,12 @@ fn project_slug(job: &Job) -> String {
     parts.join("/")
 }
 
-fn plan(work: &Work, directories: &Directories, variables: &Variables) -> Result<Plan, String> {
+fn plan(
+    work: &Work,
+    directories: &Directories,
+    variables: &Variables,
+    flags: &Flags,
+) -> Result<Plan, String> {
     let job = &work.payload;
     let project_id = job.job_info.project_id;
     let unique = format!(
@@ -187,6 +215,9 @@ fn plan(work: &Work, directories: &Directories, variables: &Variables) -> Result
         builds_dir,
         cache_dir: directories.cache.clone(),
         credentials: credentials(work, variables),
+        helper_umask: if flags.is_on(DISABLE_UMASK) { 0o022 } else { 0 },
+        init: flags.is_on(INIT),
+        native_stop: flags.is_on(NATIVE_CONTAINER_STOP),
     })
 }
 

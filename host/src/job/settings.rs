@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Work;
+use super::plan::job_timeout;
 use super::variables::Variables;
 use crate::config::scalars::GoDuration;
 
@@ -27,6 +29,8 @@ pub struct Settings {
     /// Arguments of `git clean`; `None` means not to clean.
     pub clean_flags: Option<Vec<String>>,
     pub fetch_flags: Vec<String>,
+    /// For `git clone` alone, which is run only where `FF_USE_GIT_NATIVE_CLONE` is on.
+    pub clone_flags: Vec<String>,
     pub lfs_skip_smudge: bool,
     pub submodules: Submodules,
     /// `None`: as deep as the repository itself.
@@ -48,16 +52,13 @@ const AFTER_SCRIPT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The settings, and a sentence for every value that could not be understood and was left at its default. A submodule
 /// strategy that does not exist is an error, as a typo there would build without the sources it needs.
-pub fn read(
-    variables: &Variables,
-    may_fetch: bool,
-    debug_trace_disabled: bool,
-) -> Result<(Settings, Vec<String>), String> {
+pub fn read(variables: &Variables, work: &Work) -> Result<(Settings, Vec<String>), String> {
     let mut reader = Reader {
         variables,
+        job_timeout: job_timeout(&work.payload),
         warnings: Vec::new(),
     };
-    let default = if may_fetch {
+    let default = if work.payload.allow_git_fetch {
         Strategy::Fetch
     } else {
         Strategy::Clone
@@ -70,6 +71,8 @@ pub fn read(
         _ => None,
     });
     let submodules = match reader.text("GIT_SUBMODULE_STRATEGY").as_deref() {
+        // Without sources there is nothing that a typo could leave out.
+        _ if matches!(strategy, Strategy::None | Strategy::Empty) => Submodules::None,
         None | Some("none") => Submodules::None,
         Some("normal") => Submodules::Normal,
         Some("recursive") => Submodules::Recursive,
@@ -95,6 +98,7 @@ pub fn read(
         fetch_flags: reader
             .words("GIT_FETCH_EXTRA_FLAGS")
             .unwrap_or_else(|| vec!["--prune".into(), "--quiet".into()]),
+        clone_flags: reader.words("GIT_CLONE_EXTRA_FLAGS").unwrap_or_default(),
         lfs_skip_smudge: reader.parsed("GIT_LFS_SKIP_SMUDGE", false, go_bool),
         submodules,
         submodule_depth: reader.parsed("GIT_SUBMODULE_DEPTH", None, |t| t.parse().ok().map(Some)),
@@ -110,7 +114,7 @@ pub fn read(
             .timeout("RUNNER_AFTER_SCRIPT_TIMEOUT")
             .unwrap_or(AFTER_SCRIPT_TIMEOUT),
         after_script_ignore_errors: reader.parsed("AFTER_SCRIPT_IGNORE_ERRORS", true, go_bool),
-        debug_trace: reader.parsed("CI_DEBUG_TRACE", false, go_bool) && !debug_trace_disabled,
+        debug_trace: reader.debug_trace(work.runner.debug_trace_disabled),
     };
     Ok((settings, reader.warnings))
 }
@@ -126,6 +130,7 @@ pub fn go_bool(text: &str) -> Option<bool> {
 
 struct Reader<'a> {
     variables: &'a Variables,
+    job_timeout: Duration,
     warnings: Vec<String>,
 }
 
@@ -169,9 +174,28 @@ impl Reader<'_> {
 
     /// Zero is as good as not set.
     fn timeout(&mut self, key: &str) -> Option<Duration> {
-        self.parsed(key, None, |text| {
+        let timeout = self.parsed(key, None, |text| {
             let duration: GoDuration = text.trim().parse().ok()?;
             (duration.0 >= 0).then(|| duration.positive())
-        })
+        })?;
+        if timeout > self.job_timeout {
+            self.warnings.push(format!(
+                "{key}: {} is longer than the job may take ({}), which holds",
+                GoDuration::from(timeout),
+                GoDuration::from(self.job_timeout)
+            ));
+        }
+        Some(timeout)
+    }
+
+    fn debug_trace(&mut self, disabled: bool) -> bool {
+        let wanted = self.parsed("CI_DEBUG_TRACE", false, go_bool);
+        if wanted && disabled {
+            self.warnings.push(
+                "CI_DEBUG_TRACE: this runner's operator does not allow it (debug_trace_disabled)"
+                    .into(),
+            );
+        }
+        wanted && !disabled
     }
 }
