@@ -176,7 +176,8 @@ impl Body {
         let body = quote(&body);
         let trap = "trap 'exit 1' TERM";
         let run = if style.legacy_eval {
-            format!("({trap}; : | eval {body})")
+            // Parentheses, because bash's own subshell of a pipeline loses the code of what errexit ends.
+            format!("({trap}; : | ({trap}; eval {body}))")
         } else {
             format!("({trap}; eval {body}) < /dev/null")
         };
