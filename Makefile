@@ -17,7 +17,7 @@ demo: setup parts build
 # The fast tests first: they need neither Docker nor network.
 test: setup parts build python-provider
 	@echo '==> fast tests'
-	cargo test
+	FLEETLING_EVERY_SHELL=1 cargo test
 	cargo test -p fleetling-plugin-sdk --features xml
 	cargo test -p fleeting-plugin-aws -p fleeting-plugin-static -p fleeting-plugin-template
 	@echo '==> stories'

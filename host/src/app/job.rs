@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::runner::{Permits, Serving};
-use crate::config::usable::Runner;
+use crate::config::flags;
 use crate::coordinator::api::{JobApi, JobKey, Update, Updated};
 use crate::coordinator::client::Client;
 use crate::coordinator::commit::{Commitment, commit};
@@ -28,6 +28,7 @@ use crate::coordinator::trace::{Report, Trace, TraceOptions, TraceProblem};
 use crate::docker::executor::DockerExecutor;
 use crate::docker::readiness::Readiness;
 use crate::docker::stage::{Executor as _, Plan};
+use crate::job::flags::Flags;
 use crate::job::{self, AcquireProblem, Ended, Work, plan};
 use crate::scaler::{Acquisition, Health, Reservation};
 
@@ -48,7 +49,8 @@ pub(super) async fn run(
     let monitor = serving.process.monitor.clone();
     let queued = payload.job_info.time_in_queue_seconds;
     monitor.job_received(&serving, id, queued);
-    let timestamps = flag(&serving.runner, &payload, "FF_TIMESTAMPS");
+    let (flags, _) = Flags::read(&serving.runner, &payload.variables);
+    let timestamps = flags.is_on(flags::TIMESTAMPS);
     let record = JobRecord::new(
         &serving.runner.url,
         &serving.short_token,
@@ -84,7 +86,7 @@ pub(super) async fn run(
         concurrent_id: number.value(),
         project_concurrent_id: project_number.value(),
     };
-    let trace = match open_trace(&serving, &work, api, timestamps) {
+    let trace = match open_trace(&serving, &work, api, &flags) {
         Ok(trace) => trace,
         Err(problem) => {
             error!(job = id, %problem, "job has no log and is failed");
@@ -139,24 +141,6 @@ impl Place {
         self.acquisition
             .release(retired.map_or(Health::Good, Health::Retire));
     }
-}
-
-/// A feature flag that is on by default: the operator's word wins over the job's.
-fn flag(runner: &Runner, payload: &Job, name: &str) -> bool {
-    let job = || {
-        payload
-            .variables
-            .iter()
-            .rev()
-            .find(|variable| variable.key == name)
-    };
-    let of_job = || job().map(|variable| variable.value != "false" && variable.value != "0");
-    runner
-        .feature_flags
-        .get(name)
-        .copied()
-        .or_else(of_job)
-        .unwrap_or(true)
 }
 
 /// From waiting for a slot to the last stage's end.
@@ -268,7 +252,7 @@ fn open_trace(
     serving: &Serving,
     work: &Work,
     api: Arc<Client>,
-    timestamps: bool,
+    flags: &Flags,
 ) -> Result<Trace, TraceProblem> {
     let payload = &work.payload;
     let prepared = plan::prepare(work).ok();
@@ -278,14 +262,14 @@ fn open_trace(
         None => masked_as_sent(payload),
     };
     let mut prefixes = payload.features.token_mask_prefixes.clone();
-    if flag(&serving.runner, payload, "FF_MASK_ALL_DEFAULT_TOKENS") {
+    if flags.is_on(flags::MASK_ALL_DEFAULT_TOKENS) {
         prefixes.extend(Masks::all_default_prefixes());
     }
     let masks = Masks { phrases, prefixes };
     let options = TraceOptions {
         spool_dir: serving.process.spool_dir.clone(),
         limit_bytes: serving.runner.output_limit,
-        timestamps,
+        timestamps: flags.is_on(flags::TIMESTAMPS),
         debug_trace: prepared.is_some_and(|p| p.settings.debug_trace || p.settings.debug_services),
         retry_limit: serving.runner.job_status_final_update_retry_limit,
     };

@@ -27,6 +27,7 @@ use super::monitor::title;
 use super::numbers::Numbers;
 use super::plugin_row::PluginRow;
 use super::run::Process;
+use crate::config::flags::FLEETING_HEARTBEATS;
 use crate::config::usable::{self, Executor};
 use crate::coordinator::api::{JobApi, Update};
 use crate::coordinator::client::{Asked, Client, Settings, Verified};
@@ -44,8 +45,6 @@ use crate::scaler::{Scaler, ScalerOptions};
 
 /// Between two tries to learn a runner's ID.
 const VERIFY_PAUSE: Duration = Duration::from_secs(5);
-/// Off in GitLab Runner unless written; on here, because a ping over a warm connection is cheap.
-const HEARTBEATS: &str = "FF_USE_FLEETING_ACQUIRE_HEARTBEATS";
 const RUNNER_IDS: &str = "runner-id";
 
 /// A runner that takes jobs; shared by its asking tasks and its jobs.
@@ -127,7 +126,8 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
         autoscaler: autoscaler.clone(),
         store: process.store.clone(),
         adopt: autoscaler.state_storage.enabled != Some(false),
-        heartbeats: runner.feature_flags.get(HEARTBEATS) != Some(&false),
+        // Off in GitLab Runner unless written; on here, because a ping over a warm connection is cheap.
+        heartbeats: runner.feature_flags.get(FLEETING_HEARTBEATS) != Some(&false),
     };
     // The task ends with `drain`, which waits for it.
     let (scaler, _task) = span.in_scope(|| Scaler::start(options))?;

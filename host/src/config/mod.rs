@@ -3,6 +3,7 @@
 pub mod changes;
 pub mod check;
 pub mod device;
+pub mod flags;
 pub mod gpus;
 pub mod lint;
 pub mod locate;

@@ -62,7 +62,12 @@ pub struct Runner {
     pub safe_directory_checkout: bool,
     pub clean_git_config: Option<bool>,
     pub shell: Shell,
+    /// As written; a job's variables may set what is not written.
     pub feature_flags: BTreeMap<String, bool>,
+    /// Of the time until a job's containers are ready, an instance's included; `None`: the job's timeout.
+    pub prepare_timeout: Option<Duration>,
+    /// Of all tries to fetch the sources; `None`: the job's timeout.
+    pub get_sources_timeout: Option<Duration>,
     pub custom_build_dir_enabled: bool,
     pub executor: Executor,
     pub docker: Docker,

@@ -39,6 +39,10 @@ pub struct Job {
     pub hooks: Vec<Hook>,
     #[serde(default)]
     pub run: Option<String>,
+    #[serde(default)]
+    pub policy_options: Option<PolicyOptions>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub inputs: Vec<Input>,
 }
 
 /// Most of a job may hold a secret: addresses, variables, secrets' logins.
@@ -216,6 +220,27 @@ pub struct Hook {
     pub name: String,
     #[serde(default, deserialize_with = "null_is_default")]
     pub script: Vec<String>,
+}
+
+/// Of a job that a pipeline execution policy made.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PolicyOptions {
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub execution_policy_job: bool,
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub policy_name: String,
+    /// `None`: the policy's variables win over others of the same name.
+    #[serde(default)]
+    pub policy_variables_override_allowed: Option<bool>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub policy_variables_override_exceptions: Vec<String>,
+}
+
+/// A job input, of which no more than the name is needed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Input {
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub key: String,
 }
 
 /// GitLab sends `null` for what it has nothing to say about.

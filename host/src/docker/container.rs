@@ -55,7 +55,7 @@ pub(super) fn spec(
         ),
         Role::PlainHelper => ("predefined", Some(vec![]), shell(), None),
     };
-    let host_config = match role {
+    let mut host_config = match role {
         Role::Build { .. } => host::of_build(config, volumes, &plan.image.name),
         Role::FedHelper | Role::PlainHelper => {
             let configured = plan.helper_image.as_ref();
@@ -63,6 +63,8 @@ pub(super) fn spec(
             host::of_helper(config, volumes, name)
         }
     };
+    // The helper is an init itself.
+    host_config.init = (plan.init && matches!(role, Role::Build { .. })).then_some(true);
     // Our own are the ones that containers are found by.
     let mut labels: HashMap<_, _> = plan.container_labels.iter().cloned().collect();
     labels.extend(plan.labels.iter().cloned());

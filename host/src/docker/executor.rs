@@ -182,9 +182,9 @@ impl DockerExecutor {
                 feed.run(&self.site, stage, output, stop).await,
             ),
             Helper::Plain(shell) => {
-                // As upstream, so that a build container of any user can write to the checkout.
+                let umask = self.site.plan.helper_umask;
                 let open = StageScript {
-                    text: format!("umask 0000\n{}", stage.text),
+                    text: format!("umask {umask:04o}\n{}", stage.text),
                     ..stage.clone()
                 };
                 let ended = shell.run(&self.site, &open, output, stop).await;

@@ -195,7 +195,7 @@ impl Feed {
             script: stage.text.clone().into_bytes(),
             environment: vec![],
             directory: String::new(),
-            umask: 0,
+            umask: site.plan.helper_umask,
             shell: Shell::Detect,
         });
         let mut sieve = Sieve::new(&stage.begin_mark);

@@ -17,7 +17,7 @@ use bollard::exec::StartExecOptions;
 use bollard::models::ExecConfig;
 use bollard::query_parameters::{
     KillContainerOptions, KillContainerOptionsBuilder, LogsOptionsBuilder, StartContainerOptions,
-    WaitContainerOptionsBuilder,
+    StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
 };
 use futures_util::{Stream as Items, StreamExt as _};
 use tokio::io::AsyncWriteExt as _;
@@ -344,6 +344,14 @@ impl Look<'_> {
 
     /// TERM to the processes in the container, at most for the grace.
     async fn terminate(&self, at: &Connected) {
+        if self.site.plan.native_stop {
+            let options = StopContainerOptionsBuilder::default()
+                .t(i32::try_from(GRACE.as_secs()).unwrap_or_default())
+                .build();
+            // What it does not end, removal ends.
+            let _ = at.docker.stop_container(self.name, Some(options)).await;
+            return;
+        }
         let ending = async {
             if self.site.config.pid_mode.is_some() {
                 // It sees processes that are not its own: only its first one gets TERM.

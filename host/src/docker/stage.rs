@@ -50,6 +50,10 @@ pub struct Plan {
     pub credentials: Vec<Source>,
     pub network: Network,
     pub services: Services,
+    /// Of the helper's stages. 0: a build container of any user can write to what they leave.
+    pub helper_umask: u32,
+    /// A build container is stopped by `docker stop`, which signals its first process alone.
+    pub native_stop: bool,
 }
 
 impl std::fmt::Debug for Plan {
@@ -181,6 +185,19 @@ pub struct StageScript {
     pub text: String,
     /// One line without its newline, random for every stage.
     pub begin_mark: String,
+}
+
+impl StageScript {
+    /// With a new begin mark, which `write` is given.
+    pub fn new(name: String, place: Place, write: impl FnOnce(&str) -> String) -> Self {
+        let begin_mark = format!("fleetling-begin-{:032x}", rand::random::<u128>());
+        Self {
+            name,
+            place,
+            text: write(&begin_mark),
+            begin_mark,
+        }
+    }
 }
 
 /// Lines of the executor's own for the job log: `Pulling docker image …`. Without colour codes or newline.

@@ -1,8 +1,10 @@
 //! The manager's own lines in a job log: colours, sections, header and final line. GitLab's log viewer knows them.
 
 use crate::coordinator::outcome::{FailureReason, Outcome};
+use crate::coordinator::payload::PolicyOptions;
 
 use super::Work;
+use super::flags::Flags;
 
 const RESET: &str = "\x1b[0;m";
 const CLEAR: &str = "\x1b[0K";
@@ -50,16 +52,35 @@ pub fn header(work: &Work) -> String {
             work.runner.name, work.short_token, manager.system_id
         ));
     }
-    let flags: Vec<_> = work
-        .runner
-        .feature_flags
-        .iter()
+    let (flags, _) = Flags::read(&work.runner, &work.payload.variables);
+    let flags: Vec<_> = flags
+        .unusual()
         .map(|(flag, on)| format!("{flag}:{on}"))
         .collect();
     if !flags.is_empty() {
         lines += &plain(&format!("  feature flags: {}", flags.join(", ")));
     }
     lines
+}
+
+/// Whose variables hold in a job that a policy made; nothing for others.
+pub fn policy(options: &PolicyOptions) -> String {
+    if !options.execution_policy_job {
+        return String::new();
+    }
+    let exceptions = options.policy_variables_override_exceptions.join(", ");
+    let except = match exceptions.as_str() {
+        "" => String::new(),
+        names => format!(" (except for {names})"),
+    };
+    let variables = match options.policy_variables_override_allowed {
+        None => "Variables defined in the policy take precedence over user-defined CI/CD variables of the same name."
+            .to_owned(),
+        Some(true) => format!("User-defined CI/CD variables are allowed in this job{except}, as the policy says."),
+        Some(false) => format!("User-defined CI/CD variables are ignored in this job{except}, as the policy says."),
+    };
+    let made = format!("Job triggered by policy \"{}\".", options.policy_name);
+    info(&made) + &info(&variables)
 }
 
 /// How it ended; nothing for a job that nobody asks about any more.
@@ -113,5 +134,26 @@ mod tests {
         for (line, expected) in cases {
             assert_eq!(line, expected);
         }
+    }
+    #[test]
+    fn a_policy_s_job_says_whose_variables_hold() {
+        let policy = |allowed, exceptions: &[&str]| {
+            policy(&PolicyOptions {
+                execution_policy_job: true,
+                policy_name: "scan".into(),
+                policy_variables_override_allowed: allowed,
+                policy_variables_override_exceptions: exceptions
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+            })
+        };
+        insta::assert_snapshot!(policy(Some(false), &["A", "B"]).replace('\x1b', "^"), @r#"
+        ^[32;1mJob triggered by policy "scan".^[0;m
+        ^[32;1mUser-defined CI/CD variables are ignored in this job (except for A, B), as the policy says.^[0;m
+        "#);
+        assert!(policy(None, &[]).contains("take precedence"));
+        assert!(policy(Some(true), &[]).contains("are allowed in this job, as"));
+        assert_eq!(super::policy(&PolicyOptions::default()), "");
     }
 }

@@ -1,12 +1,13 @@
 //! One job from payload to final state: GitLab's stages, their scripts and variables.
 //!
 //! ```text
-//!   Work ─▶ refuse ─▶ variables ─▶ settings ─▶ plan ─▶ docker::Plan
-//!                                     │
-//!   run ── stage ── script ───────────┘      lines, log: what the user reads
+//!   Work ─▶ refuse ─▶ flags ─▶ variables ─▶ settings ─▶ plan ─▶ docker::Plan
+//!                                              │
+//!   run ── stage ── script ────────────────────┘      lines, log: what the user reads
 //! ```
 //! All but `run` and `log` are pure. `run` is the only one that waits.
 
+pub mod flags;
 mod image;
 pub mod lines;
 pub mod log;

@@ -5,11 +5,13 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
+use crate::config::flags::{DISABLE_UMASK, INIT, NATIVE_CONTAINER_STOP};
 use crate::config::scalars::GoDuration;
 use crate::config::volume::{Volume, clean, covers};
 use crate::coordinator::payload::Job;
 use crate::docker::stage::{Network, Plan, Services};
 
+use super::flags::Flags;
 use super::settings::{self, Settings, Strategy};
 use super::variables::{self, Variables};
 use super::{Work, image, refuse, services};
@@ -23,6 +25,7 @@ pub struct Prepared {
     pub plan: Plan,
     pub directories: Directories,
     pub variables: Variables,
+    pub flags: Flags,
     pub settings: Settings,
     /// Sentences for the job log, in yellow.
     pub warnings: Vec<String>,
@@ -51,25 +54,23 @@ pub fn prepare(work: &Work) -> Result<Prepared, String> {
     if let Some(refusal) = refuse::refusal(&work.payload) {
         return Err(refusal);
     }
+    let (flags, flag_problems) = Flags::read(&work.runner, &work.payload.variables);
     let mut directories = Directories::of_project(work, None);
-    let mut variables = variables::compose(work, &directories);
+    let mut variables = variables::compose(work, &directories, &flags);
     let wanted = variables.get("GIT_STRATEGY");
     let clone_path = variables
         .get("GIT_CLONE_PATH")
         .filter(|path| !path.is_empty());
     if let Some(path) = clone_path {
         directories = Directories::at(work, &path)?;
-        variables = variables::compose(work, &directories);
+        variables = variables::compose(work, &directories, &flags);
     } else if wanted.as_deref() == Some("empty") {
         directories = Directories::of_project(work, Some("-empty"));
-        variables = variables::compose(work, &directories);
+        variables = variables::compose(work, &directories, &flags);
     }
-    let (settings, problems) = settings::read(
-        &variables,
-        work.payload.allow_git_fetch,
-        work.runner.debug_trace_disabled,
-    )?;
+    let (settings, problems) = settings::read(&variables, work)?;
     let mut warnings = refuse::warnings(&work.payload);
+    warnings.extend(flag_problems);
     warnings.extend(problems);
     let network = services::network(work, &settings);
     if let Network::PerBuild { name, .. } = &network {
@@ -80,12 +81,13 @@ pub fn prepare(work: &Work) -> Result<Prepared, String> {
         network,
         services,
         keep_builds: settings.strategy == Strategy::Fetch,
-        ..plan(work, &directories, &variables, &mut warnings)?
+        ..plan(work, &directories, &variables, &flags, &mut warnings)?
     };
     Ok(Prepared {
         plan,
         directories,
         variables,
+        flags,
         settings,
         warnings,
     })
@@ -160,6 +162,7 @@ fn plan(
     work: &Work,
     directories: &Directories,
     variables: &Variables,
+    flags: &Flags,
     warnings: &mut Vec<String>,
 ) -> Result<Plan, String> {
     let job = &work.payload;
@@ -196,10 +199,7 @@ fn plan(
         image: image::build(work, variables, warnings)?,
         helper_image: image::helper(work, variables)?,
         environment: variables.environment(),
-        init: variables
-            .get("FF_USE_INIT_WITH_DOCKER_EXECUTOR")
-            .and_then(|text| settings::go_bool(&text))
-            .unwrap_or(false),
+        init: flags.is_on(INIT),
         builds_dir,
         // Known with the settings.
         keep_builds: false,
@@ -208,6 +208,8 @@ fn plan(
         credentials: image::credentials(work, variables, warnings),
         network: Network::Given(None),
         services: Services::default(),
+        helper_umask: if flags.is_on(DISABLE_UMASK) { 0o022 } else { 0 },
+        native_stop: flags.is_on(NATIVE_CONTAINER_STOP),
     })
 }
 

@@ -35,6 +35,10 @@ pub fn refusal(job: &Job) -> Option<String> {
     {
         parts.push("run".into());
     }
+    if !job.inputs.is_empty() {
+        let names: Vec<_> = job.inputs.iter().map(|i| i.key.as_str()).collect();
+        parts.push(format!("inputs ({})", names.join(", ")));
+    }
     parts.extend(unknown_executor_options(job));
     if parts.is_empty() {
         return None;
@@ -103,6 +107,10 @@ mod tests {
             ),
             (r#","secrets":{"KEY":{"vault":{}}}"#, "secrets (KEY)"),
             (r#","run":"[{\"name\":\"x\"}]""#, "run"),
+            (
+                r#","inputs":[{"key":"env","value":{"type":"string","content":"a"}}]"#,
+                "inputs (env)",
+            ),
             (
                 r#","image":{"name":"a","executor_opts":{"docker":{"user":"1","speed":2}}}"#,
                 "image:docker:speed",

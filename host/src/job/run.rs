@@ -11,6 +11,8 @@
 
 mod course;
 mod interruption;
+mod ownership;
+mod preparation;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -22,15 +24,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::config::flags::LOG_IMAGES;
 use crate::config::usable::{self, Autoscaler};
 use crate::coordinator::outcome::{FailureReason, Outcome, Signal};
 use crate::docker::stage::{Addresses, Executor, Plan};
 
 use super::log::{Gate, JobLog};
-use super::plan::{self, job_timeout};
+use super::plan::{self, Prepared, job_timeout};
 use super::{Work, lines};
 use course::Course;
-use interruption::Watcher;
+use interruption::{Interruption, Watcher};
 
 /// After so long a waiting job says what it waits for.
 const SILENT_WAIT: Duration = Duration::from_secs(1);
@@ -102,9 +105,13 @@ where
     for warning in &prepared.warnings {
         shown.warning(warning);
     }
+    if prepared.flags.is_on(LOG_IMAGES) {
+        tell_images(work, &prepared);
+    }
+    let preparing = watcher.limited(work.runner.prepare_timeout, Interruption::PrepareTimedOut);
     let name = work.runner.executor.name();
     shown.section(PREPARE, &format!("Preparing the {name:?} executor"));
-    let acquired = wait_for(acquire(prepared.plan.clone()), shown, &watcher).await;
+    let acquired = wait_for(acquire(prepared.plan.clone()), shown, &preparing).await;
     let executor = match acquired {
         Ok(executor) => executor,
         Err(outcome) => {
@@ -132,12 +139,27 @@ where
         held,
         executor: &executor,
         watcher,
+        preparing,
     };
     let outcome = course.walk().await;
     Ended {
         outcome,
         executor: Some(executor),
     }
+}
+
+/// `FF_LOG_IMAGES_CONFIGURED_FOR_JOB`: for the manager's log.
+fn tell_images(work: &Work, prepared: &Prepared) {
+    let services = work.payload.services.iter();
+    let services: Vec<_> = services
+        .map(|service| prepared.variables.expand(&service.name))
+        .collect();
+    info!(
+        job = work.payload.id,
+        image = prepared.plan.image.name,
+        services = services.join(", "),
+        "images of the job"
+    );
 }
 
 /// GitLab Runner's line, with the addresses the operator wants in every job's log.

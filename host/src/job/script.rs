@@ -14,7 +14,10 @@ pub mod steps;
 
 use std::fmt::Write as _;
 
+use super::Work;
+use super::plan::Prepared;
 use super::variables::{Expanded, Variables};
+use crate::config::flags;
 
 /// A file in the tmp directory whose lines later stages export.
 const ENV_FILE: &str = "gitlab_runner_env";
@@ -23,6 +26,31 @@ const ENV_FILE: &str = "gitlab_runner_env";
 #[derive(Default)]
 pub struct Body {
     text: String,
+}
+
+/// How a job's commands are shown, checked and framed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Style {
+    /// A command of many lines is shown whole, in a section that the log viewer folds.
+    pub sections: bool,
+    /// Every command's exit code is looked at, beside errexit.
+    pub exit_checks: bool,
+    /// Standard input is an empty pipe instead of `/dev/null`.
+    pub legacy_eval: bool,
+    /// The shell tells every command that it runs.
+    pub trace: bool,
+}
+
+impl Style {
+    pub fn of(work: &Work, prepared: &Prepared) -> Self {
+        let is_on = |flag| prepared.flags.is_on(flag);
+        Self {
+            sections: is_on(flags::SCRIPT_SECTIONS) && work.payload.features.trace_sections,
+            exit_checks: is_on(flags::BASH_EXIT_CODE_CHECK),
+            legacy_eval: is_on(flags::LEGACY_BASH_EVAL),
+            trace: prepared.settings.debug_trace,
+        }
+    }
 }
 
 /// In single quotes, so that a shell takes it as one word. NUL cannot be in a script and is dropped.
@@ -93,33 +121,67 @@ impl Body {
         };
     }
 
-    /// The user's commands, each shown before it runs.
-    pub fn commands<T: AsRef<str>>(&mut self, commands: &[T]) -> &mut Self {
-        for command in commands {
+    /// The user's commands, each shown before it runs. `prefix` names their sections.
+    pub fn commands<T: AsRef<str>>(
+        &mut self,
+        style: Style,
+        prefix: &str,
+        commands: &[T],
+    ) -> &mut Self {
+        for (index, command) in commands.iter().enumerate() {
             let command = command.as_ref().trim();
             match command.split_once('\n') {
-                _ if command.is_empty() => self.line("echo"),
-                None => self.notice(&format!("$ {command}")).line(command),
-                Some((first, _)) => self
-                    .notice(&format!(
-                        "$ {} # collapsed multi-line command",
-                        first.trim_end()
-                    ))
-                    .line(command),
+                _ if command.is_empty() => {
+                    self.line("echo");
+                    continue;
+                }
+                None => self.notice(&format!("$ {command}")),
+                Some(_) if style.sections => self.section(
+                    &format!("section_{prefix}_{index}"),
+                    &format!("$ {command}"),
+                ),
+                Some((first, _)) => self.notice(&format!(
+                    "$ {} # collapsed multi-line command",
+                    first.trim_end()
+                )),
             };
+            self.line(command);
+            if style.exit_checks {
+                self.line("fleetling_code=$?")
+                    .line("if [ \"$fleetling_code\" -ne 0 ]; then exit \"$fleetling_code\"; fi");
+            }
         }
         self
     }
 
+    /// A folded section that holds a text. Its times are those of the shell.
+    fn section(&mut self, name: &str, text: &str) -> &mut Self {
+        let mark = |what: &str, options: &str| {
+            format!(
+                "printf 'section_{what}:%s:{name}{options}\\r\\033[0K' \"$(date +%s 2> /dev/null || echo 0)\""
+            )
+        };
+        self.line(mark("start", "[hide_duration=true,collapsed=true]"))
+            .notice(text)
+            .line(mark("end", ""))
+    }
+
     /// The whole script; `begin_mark` is one line.
-    pub fn script(&self, begin_mark: &str, trace: bool) -> String {
+    pub fn script(&self, begin_mark: &str, style: Style) -> String {
         let mut body = format!("printf '%s\\n' {}\n", quote(begin_mark));
-        if trace {
+        if style.trace {
             body.push_str("set -o xtrace\n");
         }
         body.push_str(&self.text);
-        let mut script = String::new();
+        let body = quote(&body);
         let trap = "trap 'exit 1' TERM";
+        let run = if style.legacy_eval {
+            // Parentheses, because bash's own subshell of a pipeline loses the code of what errexit ends.
+            format!("({trap}; : | ({trap}; eval {body}))")
+        } else {
+            format!("({trap}; eval {body}) < /dev/null")
+        };
+        let mut script = String::new();
         // A subshell tries, because a shell that knows no pipefail may exit over it.
         let _ = write!(
             script,
@@ -127,9 +189,8 @@ impl Body {
              if (set -o pipefail) 2> /dev/null; then set -o pipefail; fi\n\
              set -o errexit\n\
              set +o noclobber\n\
-             ({trap}; eval {}) < /dev/null\n\
-             exit 0\n",
-            quote(&body)
+             {run}\n\
+             exit 0\n"
         );
         script
     }

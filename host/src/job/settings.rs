@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use super::Work;
+use super::plan::job_timeout;
 use super::variables::Variables;
+use crate::config::flags::NETWORK_PER_BUILD;
 use crate::config::scalars::GoDuration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Settings {
     /// Arguments of `git clean`; `None` means not to clean.
     pub clean_flags: Option<Vec<String>>,
     pub fetch_flags: Vec<String>,
+    /// For `git clone` alone, which is run only where `FF_USE_GIT_NATIVE_CLONE` is on.
+    pub clone_flags: Vec<String>,
     pub lfs_skip_smudge: bool,
     pub submodules: Submodules,
     /// `None`: as deep as the repository itself.
@@ -52,16 +57,13 @@ const AFTER_SCRIPT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The settings, and a sentence for every value that could not be understood and was left at its default. A submodule
 /// strategy that does not exist is an error, as a typo there would build without the sources it needs.
-pub fn read(
-    variables: &Variables,
-    may_fetch: bool,
-    debug_trace_disabled: bool,
-) -> Result<(Settings, Vec<String>), String> {
+pub fn read(variables: &Variables, work: &Work) -> Result<(Settings, Vec<String>), String> {
     let mut reader = Reader {
         variables,
+        job_timeout: job_timeout(&work.payload),
         warnings: Vec::new(),
     };
-    let default = if may_fetch {
+    let default = if work.payload.allow_git_fetch {
         Strategy::Fetch
     } else {
         Strategy::Clone
@@ -74,6 +76,8 @@ pub fn read(
         _ => None,
     });
     let submodules = match reader.text("GIT_SUBMODULE_STRATEGY").as_deref() {
+        // Without sources there is nothing that a typo could leave out.
+        _ if matches!(strategy, Strategy::None | Strategy::Empty) => Submodules::None,
         None | Some("none") => Submodules::None,
         Some("normal") => Submodules::Normal,
         Some("recursive") => Submodules::Recursive,
@@ -99,6 +103,7 @@ pub fn read(
         fetch_flags: reader
             .words("GIT_FETCH_EXTRA_FLAGS")
             .unwrap_or_else(|| vec!["--prune".into(), "--quiet".into()]),
+        clone_flags: reader.words("GIT_CLONE_EXTRA_FLAGS").unwrap_or_default(),
         lfs_skip_smudge: reader.parsed("GIT_LFS_SKIP_SMUDGE", false, go_bool),
         submodules,
         submodule_depth: reader.parsed("GIT_SUBMODULE_DEPTH", None, |t| t.parse().ok().map(Some)),
@@ -114,9 +119,9 @@ pub fn read(
             .timeout("RUNNER_AFTER_SCRIPT_TIMEOUT")
             .unwrap_or(AFTER_SCRIPT_TIMEOUT),
         after_script_ignore_errors: reader.parsed("AFTER_SCRIPT_IGNORE_ERRORS", true, go_bool),
-        debug_trace: reader.parsed("CI_DEBUG_TRACE", false, go_bool) && !debug_trace_disabled,
-        debug_services: reader.parsed("CI_DEBUG_SERVICES", false, go_bool) && !debug_trace_disabled,
-        network_per_build: reader.parsed("FF_NETWORK_PER_BUILD", false, go_bool),
+        debug_trace: reader.debug("CI_DEBUG_TRACE", work.runner.debug_trace_disabled),
+        debug_services: reader.debug("CI_DEBUG_SERVICES", work.runner.debug_trace_disabled),
+        network_per_build: reader.parsed(NETWORK_PER_BUILD, false, go_bool),
     };
     Ok((settings, reader.warnings))
 }
@@ -132,6 +137,7 @@ pub fn go_bool(text: &str) -> Option<bool> {
 
 struct Reader<'a> {
     variables: &'a Variables,
+    job_timeout: Duration,
     warnings: Vec<String>,
 }
 
@@ -175,9 +181,28 @@ impl Reader<'_> {
 
     /// Zero is as good as not set.
     fn timeout(&mut self, key: &str) -> Option<Duration> {
-        self.parsed(key, None, |text| {
+        let timeout = self.parsed(key, None, |text| {
             let duration: GoDuration = text.trim().parse().ok()?;
             (duration.0 >= 0).then(|| duration.positive())
-        })
+        })?;
+        if timeout > self.job_timeout {
+            self.warnings.push(format!(
+                "{key}: {} is longer than the job may take ({}), which holds",
+                GoDuration::from(timeout),
+                GoDuration::from(self.job_timeout)
+            ));
+        }
+        Some(timeout)
+    }
+
+    /// `debug_trace_disabled` is the operator's word, which wins.
+    fn debug(&mut self, key: &str, debug_trace_disabled: bool) -> bool {
+        let wanted = self.parsed(key, false, go_bool);
+        if wanted && debug_trace_disabled {
+            self.warnings.push(format!(
+                "{key}: this runner's operator does not allow it (debug_trace_disabled)"
+            ));
+        }
+        wanted && !debug_trace_disabled
     }
 }

@@ -71,6 +71,8 @@ pub(super) fn runner() -> Runner {
         clean_git_config: None,
         shell: Shell::Sh,
         feature_flags: BTreeMap::new(),
+        prepare_timeout: None,
+        get_sources_timeout: None,
         custom_build_dir_enabled: true,
         executor: Executor::DockerAutoscaler,
         docker: docker(),

@@ -3,7 +3,9 @@
 use crate::coordinator::payload::Variable;
 
 use super::Work;
+use super::flags::Flags;
 use super::plan::Directories;
+use crate::config::flags::{self, GIT_URLS_WITHOUT_TOKENS};
 
 /// What stands before the payload's variables can be overridden by them; what stands behind cannot.
 #[derive(Clone, Debug)]
@@ -43,28 +45,25 @@ fn plain(key: &str, value: impl Into<String>) -> Variable {
 }
 
 /// All variables of this job. Order and names are GitLab Runner's.
-pub fn compose(work: &Work, directories: &Directories) -> Variables {
+pub fn compose(work: &Work, directories: &Directories, flags: &Flags) -> Variables {
     let Work {
         payload,
         runner,
         manager,
         ..
     } = work;
-    let mut list: Vec<Variable> = runner
-        .feature_flags
-        .iter()
+    let mut list: Vec<Variable> = flags
+        .all()
         .map(|(flag, on)| plain(flag, on.to_string()))
         .collect();
     if let Some(image) = &payload.image {
         list.push(plain("CI_JOB_IMAGE", &image.name));
     }
     list.push(plain("CI_RUNNER_SHORT_TOKEN", &work.short_token));
-    list.extend(
-        runner
-            .environment
-            .iter()
-            .map(|(key, value)| plain(key, value)),
-    );
+    // Flags stand as what holds, whoever set them.
+    let is_no_flag = |key: &str| flags::find(key).is_none();
+    let of_entry = runner.environment.iter().filter(|(key, _)| is_no_flag(key));
+    list.extend(of_entry.map(|(key, value)| plain(key, value)));
     list.extend([
         plain("CI_BUILDS_DIR", &directories.builds),
         plain("CI_PROJECT_DIR", &directories.project),
@@ -88,22 +87,37 @@ pub fn compose(work: &Work, directories: &Directories) -> Variables {
             ..plain("CI_JOB_TOKEN", &payload.token.0)
         },
     ]);
-    // The operator's feature flags win over the job's.
-    let from_job = payload
-        .variables
-        .iter()
-        .filter(|v| !runner.feature_flags.contains_key(&v.key));
-    list.extend(from_job.cloned());
+    let of_job = payload.variables.iter().filter(|v| is_no_flag(&v.key));
+    list.extend(of_job.cloned());
     list.extend([
         plain("CI_DISPOSABLE_ENVIRONMENT", "true"),
         plain("CI_RUNNER_VERSION", &manager.version),
         plain("CI_RUNNER_REVISION", &manager.revision),
+        plain("CI_RUNNER_EXECUTABLE_ARCH", executable_arch()),
         plain("RUNNER_TEMP_PROJECT_DIR", &directories.tmp),
     ]);
+    if flags.is_on(GIT_URLS_WITHOUT_TOKENS) {
+        list.push(plain("GIT_CONFIG_GLOBAL", global_config(&directories.tmp)));
+    }
     Variables {
         list,
         tmp_dir: directories.tmp.clone(),
     }
+}
+
+/// Git's global configuration of a job whose git commands all get the job's token, inside the project and outside of it.
+pub(super) fn global_config(tmp: &str) -> String {
+    format!("{tmp}/.glr.gconf")
+}
+
+/// What this manager was built for, as Go says it: `linux/amd64`.
+fn executable_arch() -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("{}/{arch}", std::env::consts::OS)
 }
 
 impl Variables {
@@ -151,11 +165,12 @@ impl Variables {
         all
     }
 
-    /// For containers: file variables are paths.
+    /// For containers: file variables are paths. What no process can have in its environment is left out.
     pub fn environment(&self) -> Vec<(String, String)> {
         self.all()
             .into_iter()
-            .map(|v| (v.key, v.file.unwrap_or(v.value)))
+            .filter(|v| !v.key.is_empty() && !v.key.contains(['=', '\0']))
+            .map(|v| (v.key, v.file.unwrap_or(v.value).replace('\0', "")))
             .collect()
     }
 

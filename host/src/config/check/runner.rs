@@ -1,10 +1,12 @@
 //! One `[[runners]]` entry.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use super::{Files, autoscaler, docker};
+use crate::config::flags;
 use crate::config::raw::Table;
 use crate::config::scalars::{self, GoDuration};
 use crate::config::server_url::ServerUrl;
@@ -103,7 +105,13 @@ fn ours(
         safe_directory_checkout: entry.boolean("safe_directory_checkout").unwrap_or(true),
         clean_git_config: entry.boolean("clean_git_config"),
         shell: shell.unwrap_or(Shell::Bash),
-        feature_flags: entry.truth_map("feature_flags"),
+        feature_flags: feature_flags(entry),
+        prepare_timeout: entry
+            .duration("prepare_timeout")
+            .and_then(GoDuration::positive),
+        get_sources_timeout: entry
+            .duration("get_sources_timeout")
+            .and_then(GoDuration::positive),
         custom_build_dir_enabled,
         url: url?,
         token: token?,
@@ -267,6 +275,17 @@ pub(super) fn environment(entry: &mut Table<'_>) -> Vec<(String, String)> {
     all
 }
 
+/// All are kept, so that a job sees them in its variables; those without effect are told.
+fn feature_flags(entry: &mut Table<'_>) -> BTreeMap<String, bool> {
+    let written = entry.truth_map("feature_flags");
+    for name in written.keys() {
+        if let Some(why) = flags::why_without_effect(name) {
+            entry.warn("feature_flags", format!("{name} {why}"));
+        }
+    }
+    written
+}
+
 /// Keys of GitLab Runner that are known and do nothing here yet, or need nothing.
 fn not_yet(entry: &mut Table<'_>) {
     entry.without_effect(&[
@@ -275,8 +294,6 @@ fn not_yet(entry: &mut Table<'_>) {
         "tls-key-file",
         "labels",
         "proxy_exec",
-        "prepare_timeout",
-        "get_sources_timeout",
         "strict_check_interval",
         "step_runner_image",
         "artifact",

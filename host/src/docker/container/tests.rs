@@ -24,6 +24,8 @@ pub(in crate::docker) fn plan() -> Plan {
         helper_image: None,
         environment: vec![("A".into(), "b".into())],
         init: false,
+        helper_umask: 0,
+        native_stop: false,
         builds_dir: "/builds".into(),
         keep_builds: false,
         volumes: Vec::new(),

@@ -169,3 +169,70 @@ fn jobs_do_not_meet_in_a_builds_directory_of_the_instance() {
     assert_eq!(project("/builds"), "/builds/group/project");
     assert_eq!(project("/srv:/build"), "/builds/group/project");
 }
+
+#[test]
+fn flags_shape_the_containers_and_stand_in_the_variables() {
+    let plain = prepare(&work(&json!({}))).unwrap();
+    assert_eq!(
+        (
+            plain.plan.helper_umask,
+            plain.plan.init,
+            plain.plan.native_stop
+        ),
+        (0, false, false)
+    );
+    assert_eq!(
+        plain.variables.get("FF_TIMESTAMPS").as_deref(),
+        Some("true")
+    );
+    let set = |key: &str, value: &str| json!({ "key": key, "value": value });
+    let variables = json!([
+        set("FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR", "true"),
+        set("FF_USE_INIT_WITH_DOCKER_EXECUTOR", "T"),
+        set("FF_USE_NATIVE_CONTAINER_STOP", "1"),
+        set("FF_TIMESTAMPS", "0"),
+        set("FF_SCRIPT_SECTIONS", "perhaps"),
+    ]);
+    let prepared = prepare(&work(&json!({ "variables": variables }))).unwrap();
+    let plan = &prepared.plan;
+    assert_eq!(
+        (plan.helper_umask, plan.init, plan.native_stop),
+        (0o022, true, true)
+    );
+    // As what holds, not as it was written.
+    for (key, value) in [("FF_TIMESTAMPS", "false"), ("FF_SCRIPT_SECTIONS", "false")] {
+        assert_eq!(prepared.variables.get(key).as_deref(), Some(value), "{key}");
+    }
+    let warning =
+        "FF_SCRIPT_SECTIONS: \"perhaps\" is neither true nor false, using the default (false)";
+    assert_eq!(prepared.warnings, [warning]);
+}
+
+#[test]
+fn settings_that_cannot_hold_are_told() {
+    let told = |key: &str, value: &str| {
+        let variables = json!([{ "key": key, "value": value }]);
+        prepare(&work(&json!({ "variables": variables })))
+            .unwrap()
+            .warnings
+            .join("|")
+    };
+    insta::assert_snapshot!(told("RUNNER_SCRIPT_TIMEOUT", "2h"), @"RUNNER_SCRIPT_TIMEOUT: 2h0m0s is longer than the job may take (1h0m0s), which holds");
+    insta::assert_snapshot!(told("RUNNER_AFTER_SCRIPT_TIMEOUT", "-1m"), @r#"RUNNER_AFTER_SCRIPT_TIMEOUT: "-1m" is not understood, using the default"#);
+    assert_eq!(told("RUNNER_AFTER_SCRIPT_TIMEOUT", "0"), "");
+    // A typo costs nothing where there are no sources.
+    let parts = json!({ "variables": [{ "key": "GIT_STRATEGY", "value": "none" },
+                                      { "key": "GIT_SUBMODULE_STRATEGY", "value": "recursiv" }] });
+    assert!(prepare(&work(&parts)).is_ok());
+    let mut work = work(&json!({ "variables": [{ "key": "CI_DEBUG_TRACE", "value": "true" }] }));
+    let mut runner = (*work.runner).clone();
+    runner.debug_trace_disabled = true;
+    work.runner = runner.into();
+    let prepared = prepare(&work).unwrap();
+    assert!(!prepared.settings.debug_trace);
+    assert!(
+        prepared.warnings[0].contains("debug_trace_disabled"),
+        "{:?}",
+        prepared.warnings
+    );
+}

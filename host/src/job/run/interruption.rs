@@ -17,6 +17,10 @@ pub(super) enum Interruption {
     Aborted,
     /// The job took longer than this.
     TimedOut(Duration),
+    /// `prepare_timeout`.
+    PrepareTimedOut(Duration),
+    /// `get_sources_timeout`.
+    SourcesTimedOut(Duration),
     /// A limit of the user's own on the stage; the job goes on to `after_script`.
     StageTimedOut(Duration),
     Shutdown,
@@ -24,17 +28,18 @@ pub(super) enum Interruption {
 
 impl Interruption {
     pub(super) fn outcome(self) -> Outcome {
+        // GitLab Runner's words, which people search for.
+        let overdue = |limit: Duration, whose: &str| {
+            let limit = GoDuration::from(limit);
+            let message = format!("execution took longer than {limit} seconds{whose}");
+            (FailureReason::JobExecutionTimeout, message)
+        };
         let (reason, message) = match self {
             Self::Aborted => return Outcome::Abandoned,
             Self::Canceled => (FailureReason::JobCanceled, "canceled".into()),
-            Self::TimedOut(limit) | Self::StageTimedOut(limit) => (
-                FailureReason::JobExecutionTimeout,
-                // GitLab Runner's words, which people search for.
-                format!(
-                    "execution took longer than {} seconds",
-                    GoDuration::from(limit)
-                ),
-            ),
+            Self::TimedOut(limit) | Self::StageTimedOut(limit) => overdue(limit, ""),
+            Self::PrepareTimedOut(limit) => overdue(limit, " (prepare_timeout of this runner)"),
+            Self::SourcesTimedOut(limit) => overdue(limit, " (get_sources_timeout of this runner)"),
             Self::Shutdown => (
                 FailureReason::RunnerSystemFailure,
                 "the manager was stopped while this job ran".into(),
@@ -49,7 +54,7 @@ impl Interruption {
 
     /// Whether no further stage runs.
     pub(super) fn ends_everything(self) -> bool {
-        matches!(self, Self::Aborted | Self::TimedOut(_) | Self::Shutdown)
+        !matches!(self, Self::Canceled | Self::StageTimedOut(_))
     }
 }
 
@@ -58,7 +63,8 @@ pub(super) struct Watcher {
     signals: watch::Receiver<Signal>,
     shutdown: CancellationToken,
     deadline: Instant,
-    timeout: Duration,
+    /// What comes of the deadline.
+    overdue: Interruption,
 }
 
 impl Watcher {
@@ -72,8 +78,24 @@ impl Watcher {
             signals,
             shutdown,
             deadline,
-            timeout,
+            overdue: Interruption::TimedOut(timeout),
         }
+    }
+
+    /// The same with a deadline of its own from now on, unless the one it has comes first.
+    pub(super) fn limited(
+        &self,
+        limit: Option<Duration>,
+        overdue: fn(Duration) -> Interruption,
+    ) -> Self {
+        let mut limited = self.clone();
+        if let Some(limit) = limit {
+            let deadline = Instant::now() + limit;
+            if deadline < self.deadline {
+                (limited.deadline, limited.overdue) = (deadline, overdue(limit));
+            }
+        }
+        limited
     }
 
     /// Waits for an interruption; of signals only `least` and graver ones count. Cancel-safe.
@@ -95,7 +117,7 @@ impl Watcher {
             biased;
             why = signalled => why,
             () = self.shutdown.cancelled() => Interruption::Shutdown,
-            () = sleep_until(self.deadline) => Interruption::TimedOut(self.timeout),
+            () = sleep_until(self.deadline) => self.overdue,
         }
     }
 }

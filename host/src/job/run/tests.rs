@@ -9,8 +9,11 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::*;
+use crate::config::usable::Runner;
 use crate::docker::stage::{Addresses, Notes, Output, StageFailure, StageScript, Stream};
 use crate::job::tests::work;
+
+mod limits;
 
 type Answer = Result<i32, StageFailure>;
 
@@ -48,6 +51,8 @@ struct Fake {
     did: Record,
     stages: HashMap<&'static str, (u64, Vec<Answer>)>,
     build: (u64, Vec<StageFailure>),
+    /// What scripts print instead of their name.
+    says: HashMap<&'static str, &'static str>,
     /// How long a stopped stage takes to end.
     grace: u64,
     begun: Arc<Mutex<HashMap<String, usize>>>,
@@ -112,7 +117,11 @@ impl Executor for Fake {
             .lock()
             .unwrap()
             .insert(stage.name.clone(), stage.text);
-        output.write(Stream::Out, format!("output of {}", stage.name).as_bytes());
+        let said = match self.says.get(stage.name.as_str()) {
+            Some(said) => (*said).to_owned(),
+            None => format!("output of {}", stage.name),
+        };
+        output.write(Stream::Out, said.as_bytes());
         let (seconds, answers) = self
             .stages
             .get(stage.name.as_str())
@@ -149,6 +158,20 @@ where
     D: FnOnce(watch::Sender<Signal>, CancellationToken) -> F,
     F: Future<Output = ()>,
 {
+    job_by(|_| {}, parts, fake, disturb).await
+}
+
+/// The same by a runner that its operator has changed.
+async fn job_by<D, F>(
+    operator: impl FnOnce(&mut Runner),
+    parts: Value,
+    fake: &Fake,
+    disturb: D,
+) -> Told
+where
+    D: FnOnce(watch::Sender<Signal>, CancellationToken) -> F,
+    F: Future<Output = ()>,
+{
     let mut all = json!({ "steps": serde_json::from_str::<Value>(STEPS).unwrap() });
     all.as_object_mut()
         .unwrap()
@@ -157,8 +180,10 @@ where
     let shutdown = CancellationToken::new();
     let log = Record::default();
     let executor = fake.clone();
+    let mut work = work(&all);
+    operator(Arc::make_mut(&mut work.runner));
     let running = run(
-        work(&all),
+        work,
         Arc::new(Log(log.clone())),
         |_plan| async { Ok(executor) },
         signals,
@@ -498,4 +523,26 @@ fn the_log_names_the_addresses_the_operator_asked_for() {
     autoscaler.log_internal_ip = true;
     let both = "Dialing instance i-1, 10.0.0.7, 192.0.2.7...";
     assert_eq!(line(&autoscaler), both);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_step_runs_until_one_fails() {
+    let steps = json!({ "steps": [
+        { "name": "script", "script": ["make"] },
+        { "name": "release", "script": ["release"] },
+        { "name": "custom", "script": ["more"] },
+        { "name": "after_script", "script": ["tidy"] },
+    ] });
+    let told = job(steps.clone(), &Fake::default(), undisturbed).await;
+    assert_eq!(
+        told.did[2..6],
+        ["step_script", "step_release", "step_custom", "after_script"]
+    );
+    let fake = Fake::default().stage("step_release", 1, vec![Ok(5)]);
+    let told = job(steps, &fake, undisturbed).await;
+    assert_eq!(
+        told.did[2..5],
+        ["step_script", "step_release", "after_script"]
+    );
+    assert!(told.log.ends_with("Job failed: exit code 5\x1b[0;m\n"));
 }

@@ -59,6 +59,21 @@ fn every_problem_of_an_entry_says_what_and_what_next() {
             false,
         ),
         (
+            "feature_flags = { FF_PRINT_POD_EVENTS = true, FF_TIMESTAMPS = false }",
+            "feature_flags: FF_PRINT_POD_EVENTS has no effect here: it concerns the Kubernetes executor",
+            true,
+        ),
+        (
+            "feature_flags = { FF_SKIP_NOOP_BUILD_STAGES = true }",
+            "feature_flags: FF_SKIP_NOOP_BUILD_STAGES is no feature flag of GitLab Runner 19.4 and has no effect",
+            true,
+        ),
+        (
+            "prepare_timeout = \"soon\"",
+            r#"prepare_timeout: "soon" is no duration; write it like "20m0s""#,
+            false,
+        ),
+        (
             "tls-ca-file = \"/ca.pem\"",
             "tls-ca-file: has no effect yet; the entry runs without it",
             true,
