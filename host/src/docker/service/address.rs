@@ -15,15 +15,13 @@ pub(super) fn ports(container: &ContainerInspectResponse) -> Result<Vec<u16>, St
     let Some(config) = &container.config else {
         return Ok(Vec::new());
     };
-    let variables = config
+    let mut variables = config
         .env
         .iter()
         .flatten()
         .filter_map(|v| v.split_once('='));
     // A service's own variables stand behind its image's.
-    let named = variables
-        .filter(|(key, _)| key.eq_ignore_ascii_case(ONE_PORT))
-        .last();
+    let named = variables.rfind(|(key, _)| key.eq_ignore_ascii_case(ONE_PORT));
     if let Some((key, value)) = named {
         let port = value.parse();
         return port.map(|port| vec![port]).map_err(|_| {
