@@ -34,7 +34,6 @@ pub struct Registry {
     pub address: String,
     /// Of the binary, beside `PATH` and `HOME`.
     pub environment: Vec<(String, String)>,
-    is_secured: bool,
     run: Run,
 }
 
@@ -71,7 +70,6 @@ impl Registry {
         let registry = Self {
             address,
             environment: Vec::new(),
-            is_secured,
             run,
         };
         std::fs::create_dir_all(registry.own())?;
