@@ -10,14 +10,14 @@ use super::Files;
 use super::services::services;
 use crate::config::pull_policy::NoPolicy;
 use crate::config::raw::Table;
-use crate::config::usable::{Docker, PullPolicy};
+use crate::config::usable::{Docker, Executor, PullPolicy};
 use values::{each, each_checked};
 
 /// Of GitLab Runner's helper images the one without a flavour of its own.
 const PLAIN_FLAVOUR: &str = "alpine";
 const LOG_OPTIONS: [&str; 2] = ["env", "labels"];
 
-pub(super) fn docker(mut table: Table<'_>, files: Files<'_>) -> Docker {
+pub(super) fn docker(mut table: Table<'_>, executor: Executor, files: Files<'_>) -> Docker {
     let pull_policies = match pull_policies(&mut table, "pull_policy") {
         none if none.is_empty() => vec![PullPolicy::Always],
         some => some,
@@ -95,6 +95,12 @@ pub(super) fn docker(mut table: Table<'_>, files: Files<'_>) -> Docker {
         allowed_pull_policies,
         services: services(&mut table),
     };
+    if docker.tls_verify && executor == Executor::DockerAutoscaler {
+        table.warn(
+            "tls_verify",
+            "has no effect on instances, whose Docker is reached by SSH; the entry runs without it",
+        );
+    }
     flavour(&mut table);
     not_yet(&mut table);
     table.finish();

@@ -47,7 +47,7 @@ fn ours(
     let token = token(entry, env);
     let shell = shell(entry);
     let docker = match entry.table("docker") {
-        Some(table) => Some(slot_cgroups(entry, docker::docker(table, files))),
+        Some(table) => Some(slot_cgroups(entry, docker::docker(table, executor, files))),
         None => missing_table(entry, "docker"),
     };
     let limit = entry.count("limit");

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::docker::stage::{BuildImage, Network, Services};
+use crate::docker::stage::{BuildImage, HelperImage, Network, Services};
 
 /// A job with nothing of its own.
 pub(in crate::docker) fn plan() -> Plan {
@@ -151,10 +151,15 @@ fn only_listed_images_are_privileged() {
         let config = usable::Docker {
             privileged: true,
             allowed_privileged_images: allowed.iter().map(ToString::to_string).collect(),
-            helper_image: helper.map(Into::into),
             ..usable::Docker::default()
         };
-        let plan = plan();
+        let plan = Plan {
+            helper_image: helper.map(|name: &str| HelperImage {
+                name: name.into(),
+                pull_policies: Vec::new(),
+            }),
+            ..plan()
+        };
         let is = |role| made(&role, &plan, &config).host_config.unwrap().privileged;
         assert_eq!(is(BUILD), Some(build_is), "{allowed:?}");
         assert_eq!(is(Role::FedHelper), Some(helper_is), "{allowed:?}");

@@ -120,7 +120,7 @@ fn every_problem_of_an_entry_says_what_and_what_next() {
         ),
         (
             "docker: tls_verify = true",
-            "docker.tls_verify: has no effect yet; the entry runs without it",
+            "docker.tls_verify: has no effect on instances, whose Docker is reached by SSH; the entry runs without it",
             true,
         ),
         (
