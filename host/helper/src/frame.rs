@@ -220,6 +220,8 @@ pub struct Decoder<F> {
     buffer: Vec<u8>,
     /// How much of `buffer` has been searched for a newline.
     searched: usize,
+    /// Until the end of a line that was too long, and told.
+    skips: bool,
     frame: std::marker::PhantomData<fn() -> F>,
 }
 
@@ -228,6 +230,7 @@ impl<F: Frame> Default for Decoder<F> {
         Self {
             buffer: Vec::new(),
             searched: 0,
+            skips: false,
             frame: std::marker::PhantomData,
         }
     }
@@ -247,8 +250,12 @@ impl<F: Frame> Decoder<F> {
                 .position(|b| *b == b'\n')
             else {
                 self.searched = self.buffer.len();
-                if self.buffer.len() > MAX_FRAME {
-                    return Err(FrameError::TooLong { limit: MAX_FRAME });
+                if self.skips || self.buffer.len() > MAX_FRAME {
+                    self.buffer.clear();
+                    self.searched = 0;
+                    if !std::mem::replace(&mut self.skips, true) {
+                        return Err(FrameError::TooLong { limit: MAX_FRAME });
+                    }
                 }
                 return Ok(None);
             };
@@ -256,6 +263,9 @@ impl<F: Frame> Decoder<F> {
             self.searched = 0;
             let rest = self.buffer.split_off(end + 1);
             let line = std::mem::replace(&mut self.buffer, rest);
+            if std::mem::take(&mut self.skips) {
+                continue;
+            }
             let line = line.trim_ascii();
             if line.len() > MAX_FRAME {
                 return Err(FrameError::TooLong { limit: MAX_FRAME });

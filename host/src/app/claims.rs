@@ -14,6 +14,7 @@ use crate::fleet::group::{
     CallFailure, Connection, Group, IncreaseOutcome, IncreaseRequest, InstanceGroup, InstanceRef,
     Notice, Problem, ProblemKind, Removal, Snapshot,
 };
+use crate::fleet::own;
 
 /// Owners by group ID.
 #[derive(Clone, Debug, Default)]
@@ -82,9 +83,14 @@ fn refusal(group: &str, owner: &Owner, taken: &Owner) -> String {
              ended; next: nothing, or give every runner a group of its own if two entries have this name"
         );
     }
+    let next = if group.starts_with(own::PREFIX) {
+        "give every entry with executor = \"docker\" a token of its own"
+    } else {
+        "give every runner a group of its own in plugin_config"
+    };
     format!(
         "[[runners]] \"{name}\" cannot have instance group {group}: it is already used by [[runners]] \"{}\"; \
-         next: give every runner a group of its own in plugin_config",
+         next: {next}",
         taken.name
     )
 }

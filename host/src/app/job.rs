@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use super::runner::{Permits, Serving};
 use crate::config::flags;
+use crate::config::usable;
 use crate::coordinator::api::{JobApi, JobKey, Update, Updated};
 use crate::coordinator::client::Client;
 use crate::coordinator::commit::{Commitment, commit};
@@ -132,9 +133,17 @@ impl Place {
             None => Ok(()),
         };
         let instance = self.acquisition.instance().clone();
-        let retired = cleaned.err().map(|left| {
+        let retired = cleaned.err().and_then(|left| {
+            if serving.runner.executor == usable::Executor::Docker {
+                // There is no other daemon to go to.
+                warn!(
+                    job,
+                    left, "cleanup failed; next: remove by hand what is left in Docker"
+                );
+                return None;
+            }
             warn!(job, %instance, left, "cleanup failed; the instance is not used again");
-            format!("cleanup after job {job} failed: {left}")
+            Some(format!("cleanup after job {job} failed: {left}"))
         });
         let monitor = &serving.process.monitor;
         monitor.job_released(serving, job, &instance, retired.as_deref());
@@ -278,5 +287,6 @@ fn open_trace(
 
 fn masked_as_sent(payload: &Job) -> Vec<String> {
     let masked = payload.variables.iter().filter(|variable| variable.masked);
-    masked.map(|variable| variable.value.clone()).collect()
+    let values = masked.map(|variable| variable.value.clone());
+    values.chain([payload.token.0.clone()]).collect()
 }

@@ -71,7 +71,12 @@ pub(super) fn plugin_dirs(given: &[PathBuf], config: &Path) -> anyhow::Result<Ve
     }
     let beside = config.parent().unwrap_or(Path::new("."));
     dirs.extend([beside.join("plugins"), data_dir()?.join("plugins")]);
-    Ok(dirs)
+    // One place has one name, wherever a command is typed.
+    dirs.into_iter()
+        .map(|dir| {
+            std::path::absolute(&dir).with_context(|| format!("{} is no place", dir.display()))
+        })
+        .collect()
 }
 
 /// The plugin host, looking in [`plugin_dirs`], then `PATH`.

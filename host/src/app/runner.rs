@@ -102,13 +102,15 @@ async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Re
     let client = client(&process, &runner)?;
     let id = learn_id(&process, &runner, &client).await;
     let key = format!("{}|{id}", runner.url.to_string().trim_end_matches('/'));
+    let of_runner = key.clone();
     let key = own_key(key, &process.config.borrow().runners, &runner);
 
     let mark = format!("{}/{key}", process.system_id);
     let autoscaler = &runner.autoscaler;
     let Fleet { group, way, plugin } = match runner.executor {
         Executor::DockerAutoscaler => cloud(&process, &runner, &key, &mark).await?,
-        Executor::Docker => own_daemon(&runner, &key)?,
+        // Its jobs are known there by the runner: a second entry of the same one would end them.
+        Executor::Docker => own_daemon(&runner, &of_runner)?,
     };
     let readiness = Readiness {
         way: way.clone(),

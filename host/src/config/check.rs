@@ -93,10 +93,9 @@ fn whole_file(
     }
     let log_level = known_word(&mut file, "log_level", &LOG_LEVELS);
     let log_format = known_word(&mut file, "log_format", &LOG_FORMATS);
-    let concurrent = u32::try_from(concurrent.max(1)).unwrap_or(u32::MAX);
     let config = Config {
         path: path.to_owned(),
-        concurrent,
+        concurrent: u32::try_from(concurrent.max(1)).unwrap_or(u32::MAX),
         check_interval: seconds(file.integer("check_interval"), CHECK_INTERVAL),
         shutdown_timeout: seconds(file.integer("shutdown_timeout"), SHUTDOWN_TIMEOUT),
         log_level,
@@ -107,7 +106,7 @@ fn whole_file(
             .into_iter()
             .enumerate()
             .filter_map(|(index, entry)| {
-                runner::runner(entry.into_entry(index), index, concurrent, env, files)
+                runner::runner(entry.into_entry(index), index, env, files)
                     .filter(|_| !sink.disables(index))
             })
             .collect(),

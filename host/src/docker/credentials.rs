@@ -158,13 +158,19 @@ async fn keys(
                         Ok(config) => return (name, keys_of(&config).await),
                         Err(Malformed(why)) => return (name, Err(why)),
                     },
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    // A home that is not this user's holds nothing for it.
+                    Err(error) if is_none(&error) => {}
                     Err(error) => return (name, Err(error.to_string())),
                 }
             }
             (String::new(), Ok(Vec::new()))
         }
     }
+}
+
+fn is_none(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
 }
 
 async fn keys_of(config: &DockerConfig) -> Result<Vec<(String, Way)>, String> {

@@ -14,6 +14,7 @@ use bollard::body_full;
 use bollard::query_parameters::{RemoveVolumeOptionsBuilder, UploadToContainerOptionsBuilder};
 use futures_util::future::join_all;
 use tokio::sync::{Mutex, OnceCell, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -35,6 +36,8 @@ use crate::config::pull_policy::PullPolicy;
 use crate::config::usable;
 
 const CLEANUP: Duration = Duration::from_secs(300);
+/// How long what was asked may still be made.
+const ASKED: Duration = Duration::from_secs(30);
 /// How often a script may be sent to a new container because the one before was lost before its mark.
 const SENDS: u32 = 3;
 /// Docker's API since when an endpoint of a network has a MAC address.
@@ -328,7 +331,11 @@ impl Executor for DockerExecutor {
         let name = &plan.image.name;
         if plan.image.is_default {
             notes.notice("Using default image");
-        } else if !image::is_allowed(name, &config.allowed_images, config.image.as_deref()) {
+        } else if !image::is_allowed(
+            name,
+            &config.allowed_images,
+            plan.image.configured.as_deref(),
+        ) {
             return Err(image::refusal(
                 name,
                 "images",
@@ -390,6 +397,9 @@ impl Executor for DockerExecutor {
         let cleaning = async {
             let site = &self.site;
             self.services.hush();
+            site.asked.close();
+            // What is asked of a lost instance is never answered.
+            let _ = timeout(ASKED, site.asked.wait()).await;
             let names = site.created();
             let removed = join_all(names.iter().map(|name| site.remove(name))).await;
             let mut left: Vec<String> = removed.into_iter().filter_map(Result::err).collect();
@@ -412,7 +422,7 @@ impl Executor for DockerExecutor {
                 Err(left.join("; "))
             }
         };
-        tokio::time::timeout(CLEANUP, cleaning)
+        timeout(CLEANUP, cleaning)
             .await
             .unwrap_or_else(|_| Err("cleanup did not end within 5 minutes".into()))
     }

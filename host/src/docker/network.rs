@@ -57,11 +57,12 @@ pub(super) async fn make(site: &Site) -> Result<(), StageFailure> {
     let until = Instant::now() + REDIAL_WINDOW;
     loop {
         let at = site.connected().await?;
-        let error = match site
-            .unless_gone(at.docker.create_network(request.clone()))
-            .await?
-        {
-            Ok(_) => return Ok(()),
+        let (docker, wanted) = (at.docker, request.clone());
+        let asked = site
+            .asked
+            .spawn(async move { docker.create_network(wanted).await.map(drop) });
+        let error = match site::answered(site.unless_gone(asked).await?)? {
+            Ok(()) => return Ok(()),
             Err(error) => error,
         };
         match &error {

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::query_parameters::ListContainersOptionsBuilder;
-use futures_util::future::try_join_all;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::line::{Line, Wires};
 use super::machine::{Facts, Machine};
@@ -76,9 +75,14 @@ impl Readiness {
                 "docker on the instance runs {os:?} containers, only linux is supported"
             )));
         }
-        leftovers::remove(&control.docker, instance, &self.ours())
-            .await
-            .map_err(NotReady::Failed)?;
+        let removed = leftovers::remove(&control.docker, instance, &self.ours()).await;
+        match removed {
+            // What one job left in a daemon of one's own must not keep it from all others.
+            Err(left) if self.shared_as.is_some() => {
+                warn!(%instance, left, "something of earlier jobs stays; next: remove it by hand");
+            }
+            removed => removed.map_err(NotReady::Failed)?,
+        }
         let arch = helper_image::arch_name(&version.arch.unwrap_or_default()).to_owned();
         let helper_image = helper_image::ensure(&control.docker, &self.data, &arch)
             .await
@@ -132,16 +136,18 @@ impl Preparation for Readiness {
             internal: host(Reach::Internal),
             external: host(Reach::External),
         };
-        let (facts, dialled) = tokio::try_join!(
-            self.facts(&instance, &control),
-            try_join_all((0..slots).map(|_| self.dial(&path)))
-        )?;
-        for slot in &dialled {
+        let (facts, dialled) = tokio::try_join!(self.facts(&instance, &control), async {
+            let dialled = path.dial_slots(slots, self.way.patience()).await;
+            dialled.map_err(unreached)
+        })?;
+        if let Way::Ssh { .. } = self.way {
             // The first request of a connection is slow, and no job shall pay for it.
-            slot.docker
-                .ping()
-                .await
-                .map_err(|e| NotReady::Failed(format!("docker does not answer: {e}")))?;
+            for slot in &dialled {
+                slot.docker
+                    .ping()
+                    .await
+                    .map_err(|e| NotReady::Failed(format!("docker does not answer: {e}")))?;
+            }
         }
         let (changes, _) = watch::channel(0);
         let (gone, gone_seen) = watch::channel(None);

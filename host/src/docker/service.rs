@@ -82,9 +82,9 @@ impl Services {
             for notice in &plan.notices {
                 notes.warn(notice);
             }
-        }
-        for service in &plan.list {
-            is_allowed(service, site)?;
+            for service in &plan.list {
+                is_allowed(service, site, &notes)?;
+            }
         }
         let starting = plan.list.iter().zip(notes);
         let starting =
@@ -181,7 +181,7 @@ impl Services {
     }
 }
 
-fn is_allowed(service: &Service, site: &Site) -> Result<(), StageFailure> {
+fn is_allowed(service: &Service, site: &Site, notes: &Arc<dyn Notes>) -> Result<(), StageFailure> {
     let (allowed, configured) = (
         &site.config.services.allowed,
         &site.plan.services.configured,
@@ -194,11 +194,7 @@ fn is_allowed(service: &Service, site: &Site) -> Result<(), StageFailure> {
     ) {
         return Ok(());
     }
-    Err(failed(format!(
-        "the service {:?} is not on the list of allowed services: {}",
-        service.image,
-        allowed.join(", ")
-    )))
+    Err(image::refusal(&service.image, "services", allowed, notes))
 }
 
 async fn pull(

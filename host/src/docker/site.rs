@@ -13,7 +13,9 @@ use bollard::query_parameters::{
 };
 use rand::Rng as _;
 use tokio::sync::OnceCell;
+use tokio::task::JoinError;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use super::container::{self, Role};
 use super::image::Used;
@@ -36,6 +38,8 @@ pub(super) struct Site {
     pub(super) config: usable::Docker,
     pub(super) volumes: Volumes,
     pub(super) images: Used,
+    /// Requests to make something; cleanup waits for them, or it would look before they are met.
+    pub(super) asked: TaskTracker,
     /// Names of the containers that may exist; read at cleanup.
     created: Mutex<Vec<String>>,
     /// Entries of `/etc/hosts` by which services are found where the network knows no names.
@@ -58,6 +62,7 @@ impl Site {
             config,
             volumes,
             images: Used::default(),
+            asked: TaskTracker::new(),
             created: Mutex::default(),
             links: Mutex::default(),
             network: OnceCell::new(),
@@ -129,7 +134,13 @@ impl Site {
     ) -> Result<(), StageFailure> {
         self.network.get_or_try_init(|| network::make(self)).await?;
         network::join(&mut body, &self.plan.network, aliases);
-        self.lock().push(name.to_owned());
+        {
+            let mut created = self.lock();
+            // A retried preparation makes some again by their names.
+            if !created.iter().any(|known| known == name) {
+                created.push(name.to_owned());
+            }
+        }
         let mut options = CreateContainerOptionsBuilder::default().name(name);
         if let Some(platform) = platform {
             options = options.platform(platform);
@@ -138,10 +149,13 @@ impl Site {
         let until = Instant::now() + REDIAL_WINDOW;
         loop {
             let at = self.connected().await?;
-            let asked = at
-                .docker
-                .create_container(Some(options.clone()), body.clone());
-            match self.unless_gone(asked).await? {
+            let (docker, options, body) = (at.docker, options.clone(), body.clone());
+            // In a task of its own: Docker goes on with what it was asked when the job does not wait any more.
+            let asked = self.asked.spawn(async move {
+                let created = docker.create_container(Some(options), body).await;
+                created.map(drop)
+            });
+            match answered(self.unless_gone(asked).await?)? {
                 Ok(_) => return Ok(()),
                 Err(Error::DockerResponseServerError {
                     status_code: 409, ..
@@ -208,12 +222,22 @@ impl Site {
             .force(true)
             .v(!self.config.volume_keep)
             .build();
-        let at = self.connected().await.map_err(|e| e.to_string())?;
-        let asked = at.docker.remove_container(name, Some(options));
-        match self.unless_gone(asked).await.map_err(|e| e.to_string())? {
-            Ok(()) => {}
-            Err(error) if is_missing(&error) => {}
-            Err(error) => return Err(format!("container {name} not removed: {error}")),
+        loop {
+            let at = self.connected().await.map_err(|e| e.to_string())?;
+            let asked = at.docker.remove_container(name, Some(options.clone()));
+            match self.unless_gone(asked).await.map_err(|e| e.to_string())? {
+                Ok(()) => break,
+                Err(error) if is_missing(&error) => break,
+                // Somebody's earlier request; it ends, or cleanup's own time does.
+                Err(Error::DockerResponseServerError {
+                    status_code: 409,
+                    message,
+                }) if message.contains("already in progress") => {
+                    let pause = tokio::time::sleep(PAUSE);
+                    self.unless_gone(pause).await.map_err(|e| e.to_string())?;
+                }
+                Err(error) => return Err(format!("container {name} not removed: {error}")),
+            }
         }
         self.lock().retain(|created| created != name);
         Ok(())
@@ -226,6 +250,13 @@ impl Site {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
         self.created.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A request's own answer; its task ends only with one.
+pub(super) fn answered<T>(
+    ended: Result<Result<T, Error>, JoinError>,
+) -> Result<Result<T, Error>, StageFailure> {
+    ended.map_err(|problem| failed(format!("a request to docker ended early: {problem}")))
 }
 
 /// Eight characters that make names of one job its own.

@@ -73,6 +73,8 @@ pub struct BuildImage {
     pub name: String,
     /// True when the job named none and `[runners.docker].image` was taken.
     pub is_default: bool,
+    /// `[runners.docker].image`, expanded: allowed whatever the allow-list says.
+    pub configured: Option<String>,
     pub entrypoint: Option<Vec<String>>,
     pub user: Option<String>,
     pub platform: Option<String>,

@@ -31,7 +31,9 @@ struct Held {
 
 enum Line {
     Info(String),
+    Notice(String),
     Warning(String),
+    Error(String),
 }
 
 impl Turns {
@@ -78,7 +80,9 @@ impl Strand {
     fn show(&self, line: &Line) {
         match line {
             Line::Info(text) => self.notes.info(text),
+            Line::Notice(text) => self.notes.notice(text),
             Line::Warning(text) => self.notes.warn(text),
+            Line::Error(text) => self.notes.error(text),
         }
     }
 }
@@ -88,8 +92,16 @@ impl Notes for Strand {
         self.put(Line::Info(line.to_owned()));
     }
 
+    fn notice(&self, line: &str) {
+        self.put(Line::Notice(line.to_owned()));
+    }
+
     fn warn(&self, line: &str) {
         self.put(Line::Warning(line.to_owned()));
+    }
+
+    fn error(&self, line: &str) {
+        self.put(Line::Error(line.to_owned()));
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
+use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use super::client;
@@ -18,6 +19,7 @@ use crate::fleet::group::{Address, InstanceId};
 use crate::fleet::ready::Authorise;
 
 const PAUSE: Duration = Duration::from_secs(1);
+const RESTART: Duration = Duration::from_secs(60);
 
 /// The way to the instances of one group.
 #[derive(Clone)]
@@ -62,11 +64,11 @@ impl Way {
         }
     }
 
-    /// How long a fresh instance may take to answer. One's own daemon is there, or asked again by whoever needs it.
+    /// How long a fresh instance may take to answer; a daemon that is being started again takes less.
     pub(super) fn patience(&self) -> Duration {
         match self {
             Self::Ssh { connector, .. } => connector.timeout(),
-            Self::Own(_) => Duration::ZERO,
+            Self::Own(_) => RESTART,
         }
     }
 }
@@ -99,6 +101,24 @@ impl Path {
                 })
             }
             Self::Own { daemon, .. } => dial_own(daemon, within).await,
+        }
+    }
+}
+
+impl Path {
+    /// Connections for `count` slots, which are to work apart from each other.
+    pub(super) async fn dial_slots(
+        &self,
+        count: u32,
+        within: Duration,
+    ) -> Result<Vec<Connected>, DialFailure> {
+        match self {
+            Self::Ssh { .. } => try_join_all((0..count).map(|_| self.dial(within))).await,
+            // It has a connection for every request that needs one.
+            Self::Own { .. } => {
+                let one = self.dial(within).await?;
+                Ok((0..count).map(|_| one.clone()).collect())
+            }
         }
     }
 }

@@ -16,6 +16,9 @@ use super::group::{
     InstanceRef, InstanceState, Listed, Login, Removal, Snapshot,
 };
 
+/// What the identity of such a group begins with.
+pub const PREFIX: &str = "docker/";
+
 pub struct OwnDaemon {
     id: String,
     now: Mutex<Now>,
@@ -40,7 +43,7 @@ impl OwnDaemon {
     /// `runner` is who uses the daemon: others may use it too, each as a group of its own.
     pub fn of(runner: &str) -> Self {
         Self {
-            id: format!("docker/{runner}"),
+            id: format!("{PREFIX}{runner}"),
             now: Mutex::default(),
             granted: watch::channel(0).0,
         }

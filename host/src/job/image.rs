@@ -2,7 +2,6 @@
 
 use crate::config::pull_policy::{self, NoPolicy, PullPolicy};
 use crate::config::usable::Docker;
-use crate::coordinator::payload;
 use crate::docker::credentials::{DockerConfig, Login, RegistryCredential, Source};
 use crate::docker::platform::Platform;
 use crate::docker::stage::{BuildImage, HelperImage};
@@ -30,8 +29,10 @@ pub(super) fn build(
     if name.is_empty() {
         return Err("the job names no image, and [runners.docker] has none as a default".into());
     }
-    let option = |key| of_job.and_then(|image| docker_option(image, key, variables));
+    let option =
+        |key| of_job.and_then(|image| docker_option(image.executor_opts.as_ref(), key, variables));
     let entrypoint = of_job.and_then(|image| image.entrypoint.clone());
+    let entrypoint = entrypoint.filter(|words| !words.is_empty());
     if entrypoint.is_some() && docker.disable_entrypoint_overwrite {
         warnings.push("Entrypoint override disabled".to_owned());
     }
@@ -39,12 +40,10 @@ pub(super) fn build(
     let wanted = wanted.and_then(|image| image.pull_policy.as_deref());
     Ok(BuildImage {
         is_default: of_job.is_none(),
+        configured: docker.image.as_deref().map(|name| variables.expand(name)),
         entrypoint: entrypoint.filter(|_| !docker.disable_entrypoint_overwrite),
-        user: docker
-            .user
-            .as_deref()
-            .map(|user| variables.expand(user))
-            .or_else(|| option("user")),
+        // The operator's is taken as it stands, as allowed_users is.
+        user: docker.user.clone().or_else(|| option("user")),
         platform: option("platform").map(|text| platform(text, warnings)),
         pull_policies: pull_policies(&name, wanted.unwrap_or_default(), docker)?,
         name,
@@ -66,13 +65,13 @@ pub(super) fn helper(work: &Work, variables: &Variables) -> Result<Option<Helper
     }))
 }
 
-/// `docker: <key>` of an image or a service, expanded; `None` where it is empty.
+/// `docker: <key>` among the options of an image or a service, expanded; `None` where it is empty.
 pub(super) fn docker_option(
-    image: &payload::Image,
+    options: Option<&serde_json::Value>,
     key: &str,
     variables: &Variables,
 ) -> Option<String> {
-    let option = image.executor_opts.as_ref()?.get("docker")?.get(key)?;
+    let option = options?.get("docker")?.get(key)?;
     let text = option.as_str().map(String::from);
     let text = text.unwrap_or_else(|| option.to_string());
     Some(variables.expand(&text)).filter(|text| !text.is_empty())

@@ -44,7 +44,8 @@ pub struct Directories {
 /// How long the whole job may take.
 pub fn job_timeout(job: &Job) -> Duration {
     match u64::try_from(job.runner_info.timeout) {
-        Ok(seconds @ 1..) => Duration::from_secs(seconds),
+        // Beyond a year a deadline may be none that can be counted to.
+        Ok(seconds @ 1..) => Duration::from_secs(seconds.min(365 * 24 * 3600)),
         _ => DEFAULT_TIMEOUT,
     }
 }

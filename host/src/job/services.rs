@@ -2,11 +2,10 @@
 
 mod name;
 
-use super::Work;
 use super::plan::short_name;
 use super::settings::Settings;
 use super::variables::Variables;
-use crate::config::pull_policy::{self, NoPolicy, PullPolicy};
+use super::{Work, image};
 use crate::config::service::Definition;
 use crate::coordinator::payload::{Image, Variable};
 use crate::docker::stage::{Network, Service, Services};
@@ -70,7 +69,7 @@ struct Wanted {
     entrypoint: Option<Vec<String>>,
     variables: Vec<Variable>,
     pull_policies: Vec<String>,
-    options: serde_json::Value,
+    options: Option<serde_json::Value>,
 }
 
 impl Wanted {
@@ -90,7 +89,7 @@ impl Wanted {
             entrypoint: definition.entrypoint.clone(),
             variables: definition.environment.iter().map(variable).collect(),
             pull_policies: Vec::new(),
-            options: serde_json::Value::Null,
+            options: None,
         }
     }
 
@@ -103,32 +102,8 @@ impl Wanted {
             entrypoint: list(&image.entrypoint),
             variables: image.variables.clone(),
             pull_policies: image.pull_policy.clone().unwrap_or_default(),
-            options: image.executor_opts.clone().unwrap_or_default(),
+            options: image.executor_opts.clone(),
         }
-    }
-
-    /// Of the options that are meant for Docker.
-    fn option(&self, key: &str, variables: &Variables) -> Option<String> {
-        let value = self.options.get("docker")?.get(key)?;
-        let text = value
-            .as_str()
-            .map_or_else(|| value.to_string(), String::from);
-        Some(variables.expand(&text)).filter(|text| !text.is_empty())
-    }
-
-    fn pull_policies(&self, image: &str, work: &Work) -> Result<Vec<PullPolicy>, String> {
-        let docker = &work.runner.docker;
-        let own: Vec<PullPolicy> = self
-            .pull_policies
-            .iter()
-            .map(|word| {
-                word.parse().map_err(|NoPolicy| {
-                    format!("unknown pull_policy {word:?} of service {image:?}")
-                })
-            })
-            .collect::<Result<_, _>>()?;
-        let allowed = &docker.allowed_pull_policies;
-        pull_policy::effective(image, &own, &docker.pull_policies, allowed)
     }
 }
 
@@ -171,6 +146,8 @@ impl Services {
             self.notices.push("Entrypoint override disabled".into());
             entrypoint = None;
         }
+        let option = |key| image::docker_option(wanted.options.as_ref(), key, variables);
+        let platform = option("platform").map(|text| image::platform(text, &mut self.notices));
         self.list.push(Service {
             index,
             title: name.title(),
@@ -180,9 +157,13 @@ impl Services {
             aliases,
             environment: variables.for_service(&wanted.variables),
             entrypoint,
-            user: wanted.option("user", variables),
-            platform: wanted.option("platform", variables),
-            pull_policies: wanted.pull_policies(&image, work)?,
+            user: option("user"),
+            platform,
+            pull_policies: image::pull_policies(
+                &image,
+                &wanted.pull_policies,
+                &work.runner.docker,
+            )?,
             command: wanted.command,
             image,
         });

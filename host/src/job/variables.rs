@@ -199,8 +199,11 @@ impl Variables {
             .list
             .iter()
             .filter(|v| v.masked)
-            .map(|v| self.expanded(v));
-        values.filter(|value| !value.trim().is_empty()).collect()
+            // Another variable that refers to it gets it as it was written.
+            .flat_map(|v| [self.expanded(v), v.value.clone()]);
+        let mut values: Vec<_> = values.filter(|value| !value.trim().is_empty()).collect();
+        values.dedup();
+        values
     }
 
     pub fn tmp_dir(&self) -> &str {

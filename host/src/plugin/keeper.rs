@@ -255,6 +255,7 @@ impl Keeper {
                     %plugin, group = %self.errand.group, %file, %digest,
                     "plugin file is gone and the plugin goes on; next: put it back before the manager is started again"
                 );
+                candidate.told = None;
                 self.trouble = Some(format!(
                     "plugin `{plugin}` ({file}, {digest}) goes on\n  its file is gone\n  next: put it back before the \
                      manager is started again"
@@ -309,9 +310,9 @@ impl Keeper {
                         %group, goes_on = %self.edition.standing.digest,
                         "plugin file was replaced, and the one before goes on: {}", report.in_one_line()
                     );
-                    self.trouble = Some(report.to_string());
-                    candidate.told = Some(report);
+                    candidate.told = Some(report.clone());
                 }
+                self.trouble = Some(report.to_string());
             }
             Err(problem) => {
                 error!(%plugin, %group, %problem, "plugin file was not tried");

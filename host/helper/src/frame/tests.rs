@@ -152,6 +152,18 @@ fn a_frame_beyond_the_cap_is_refused_on_both_sides() {
     ));
     let endless = "x".repeat(MAX_FRAME + 1);
     assert!(matches!(one(&endless), Err(FrameError::TooLong { .. })));
+    // It is told once, and what comes after it is read again.
+    let mut decoder = Decoder::<ToHelper>::default();
+    decoder.push(endless.as_bytes());
+    assert!(decoder.next_frame().is_err());
+    assert!(matches!(decoder.next_frame(), Ok(None)));
+    decoder.push(b"the rest\n");
+    assert!(matches!(decoder.next_frame(), Ok(None)));
+    decoder.push(&ToHelper::Hello { resume_from: 1 }.encode().unwrap());
+    assert!(matches!(
+        decoder.next_frame(),
+        Ok(Some(ToHelper::Hello { resume_from: 1 }))
+    ));
 }
 
 #[test]

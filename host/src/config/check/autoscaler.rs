@@ -69,13 +69,17 @@ fn read(table: &mut Table<'_>) -> Option<Autoscaler> {
     })
 }
 
-/// How the manager's own daemon is kept: one that is always there and takes `jobs` at once. One that does not answer is
-/// given up and asked for again, as an instance is.
-pub(super) fn of_own_daemon(jobs: u32) -> Autoscaler {
+/// Slots of the manager's own daemon, where one costs next to nothing: `limit` and `concurrent` bound its jobs, and may
+/// change while jobs run.
+const OWN_SLOTS: u32 = 1000;
+
+/// How the manager's own daemon is kept: one that is always there. One that does not answer is given up and asked for
+/// again, as an instance is.
+pub(super) fn of_own_daemon() -> Autoscaler {
     Autoscaler {
         plugin: String::new(),
         plugin_config: serde_json::Value::Null,
-        capacity_per_instance: jobs,
+        capacity_per_instance: OWN_SLOTS,
         max_use_count: 0,
         max_instances: Some(1),
         instance_ready_command: None,

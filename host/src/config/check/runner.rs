@@ -16,18 +16,16 @@ const OUTPUT_LIMIT_KIB: usize = 4096;
 const SLOT_CGROUP: &str = "gitlab-runner/slot-${slot}";
 const UNHEALTHY_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// `None` if the entry cannot be used at all; the sink may know further reasons why it must not be. `concurrent` is how
-/// many jobs the whole manager runs.
+/// `None` if the entry cannot be used at all; the sink may know further reasons why it must not be.
 pub(super) fn runner(
     mut entry: Table<'_>,
     index: usize,
-    concurrent: u32,
     env: &dyn Fn(&str) -> Option<String>,
     files: Files<'_>,
 ) -> Option<Runner> {
     // What other executors need is none of our business: one problem, not one for each of their keys.
     let executor = executor(&mut entry)?;
-    let runner = ours(&mut entry, index, executor, concurrent, env, files);
+    let runner = ours(&mut entry, index, executor, env, files);
     not_yet(&mut entry);
     entry.finish();
     runner
@@ -38,7 +36,6 @@ fn ours(
     entry: &mut Table<'_>,
     index: usize,
     executor: Executor,
-    concurrent: u32,
     env: &dyn Fn(&str) -> Option<String>,
     files: Files<'_>,
 ) -> Option<Runner> {
@@ -50,14 +47,10 @@ fn ours(
         Some(table) => Some(slot_cgroups(entry, docker::docker(table, executor, files))),
         None => missing_table(entry, "docker"),
     };
-    let limit = entry.count("limit");
     let autoscaler = match (executor, entry.table("autoscaler")) {
         (Executor::DockerAutoscaler, Some(table)) => autoscaler::autoscaler(table),
         (Executor::DockerAutoscaler, None) => missing_table(entry, "autoscaler"),
-        (Executor::Docker, _) => {
-            let jobs = if limit == 0 { concurrent } else { limit };
-            Some(autoscaler::of_own_daemon(jobs))
-        }
+        (Executor::Docker, _) => Some(autoscaler::of_own_daemon()),
     };
     let custom_build_dir_enabled = match entry.table("custom_build_dir") {
         Some(mut table) => {
@@ -74,7 +67,7 @@ fn ours(
             .integer("id")
             .and_then(|id| u64::try_from(id).ok())
             .filter(|id| *id > 0),
-        limit,
+        limit: entry.count("limit"),
         request_concurrency: entry.count("request_concurrency").max(1),
         output_limit: match entry.count("output_limit") as usize {
             0 => OUTPUT_LIMIT_KIB * 1024,

@@ -47,11 +47,16 @@ fn limit(docker: &mut Table<'_>) -> Option<u32> {
     (written >= 0).then(|| u32::try_from(written).unwrap_or(u32::MAX))
 }
 
+/// Longer than any job.
+const YEAR: u64 = 365 * 24 * 3600;
+
 /// Zero is the default; below zero nobody waits.
 fn wait(docker: &mut Table<'_>) -> Option<Duration> {
     match docker.integer("wait_for_services_timeout").unwrap_or(0) {
         0 => Some(WAIT),
-        seconds => u64::try_from(seconds).ok().map(Duration::from_secs),
+        seconds => u64::try_from(seconds)
+            .ok()
+            .map(|seconds| Duration::from_secs(seconds.min(YEAR))),
     }
 }
 

@@ -231,23 +231,13 @@ fn each_histogram_has_its_own_buckets_or_those_of_all_operations() {
 }
 
 #[test]
-fn the_managers_own_daemon_needs_no_autoscaler_and_takes_as_many_jobs_as_it_may() {
-    let own = |global: &str, more: &str| {
-        only_runner(&format!(
-            "{global}\n[[runners]]\nname = \"x\"\nurl = \"https://gitlab.com\"\ntoken = \"t\"\nexecutor = \"docker\"\n\
-             {more}\n[runners.docker]\nhost = \"tcp://localhost:2376\"\ntls_verify = true\ntls_cert_path = \"/certs\"\n"
-        ))
-    };
-    let runner = own("concurrent = 7", "");
+fn the_managers_own_daemon_needs_no_autoscaler() {
+    let runner = only_runner(
+        "[[runners]]\nname = \"x\"\nurl = \"https://gitlab.com\"\ntoken = \"t\"\nexecutor = \"docker\"\n\
+         [runners.docker]\nhost = \"tcp://localhost:2376\"\ntls_verify = true\ntls_cert_path = \"/certs\"\n",
+    );
     assert_eq!(runner.executor, Executor::Docker);
-    assert_eq!(runner.autoscaler.capacity_per_instance, 7);
     assert_eq!(runner.autoscaler.max_instances, Some(1));
     assert!(runner.docker.tls_verify);
     assert_eq!(runner.docker.tls_cert_path.as_deref(), Some("/certs"));
-    assert_eq!(
-        own("concurrent = 7", "limit = 2")
-            .autoscaler
-            .capacity_per_instance,
-        2
-    );
 }

@@ -16,6 +16,7 @@ pub(in crate::docker) fn plan() -> Plan {
         image: BuildImage {
             name: "ruby:3".into(),
             is_default: false,
+            configured: None,
             entrypoint: None,
             user: None,
             platform: None,

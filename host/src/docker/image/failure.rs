@@ -35,7 +35,6 @@ const PHRASES: [(Class, &[&str]); 5] = [
             "i/o timeout",
             "tls handshake",
             "client.timeout exceeded",
-            "context deadline exceeded",
             "request canceled",
             "connection reset",
             "network is unreachable",

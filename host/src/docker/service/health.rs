@@ -132,7 +132,11 @@ async fn read(site: &Site, name: &str) -> String {
             .build();
         let mut log = at.docker.logs(name, Some(options));
         while let Some(Ok(item)) = log.next().await {
-            text.extend_from_slice(&LogOutput::into_bytes(item));
+            let item = LogOutput::into_bytes(item);
+            // Further parts of a long line have a stamp of their own, which would hide a secret's seam from its mask.
+            let goes_on = !text.is_empty() && !text.ends_with(b"\n");
+            let stamp = item.iter().position(|byte| goes_on && *byte == b' ');
+            text.extend_from_slice(&item[stamp.map_or(0, |at| at + 1)..]);
             if text.len() >= MOST_LOG {
                 break;
             }
@@ -140,7 +144,12 @@ async fn read(site: &Site, name: &str) -> String {
     };
     // A log that takes longer is shown as far as it came.
     let _ = timeout(LOG_LIMIT, reading).await;
-    text.truncate(MOST_LOG);
+    if text.len() > MOST_LOG {
+        text.truncate(MOST_LOG);
+        // A line that was cut may end in the beginning of a secret.
+        let whole = text.iter().rposition(|byte| *byte == b'\n');
+        text.truncate(whole.map_or(0, |at| at + 1));
+    }
     String::from_utf8_lossy(&text).into_owned()
 }
 

@@ -14,6 +14,9 @@ use crate::docker::shell::LOSS_SHOWS;
 use crate::docker::site::{PAUSE, Site};
 use crate::docker::stage::{Output, Stream};
 
+/// Of a line without an end, in bytes.
+const LONGEST: usize = 1 << 20;
+
 pub(super) struct Reading {
     site: Arc<Site>,
     container: String,
@@ -59,9 +62,14 @@ impl Reading {
                 }
             }
             if timeout(LOSS_SHOWS, at.lost()).await.is_err() {
-                return;
+                break;
             }
             sleep(PAUSE).await;
+        }
+        for (lines, stream) in self.lines.iter_mut().zip([Stream::Out, Stream::Err]) {
+            if let Some(line) = lines.rest() {
+                self.output.write(stream, &line);
+            }
         }
     }
 }
@@ -71,8 +79,10 @@ impl Reading {
 struct Lines {
     prefix: String,
     last: Stamped,
-    /// What was shown before the connection was lost.
-    shown: Stamped,
+    /// What was taken before the connection was lost.
+    taken: Stamped,
+    /// The parts of a line so far: Docker cuts long ones, and a secret may lie across the cut.
+    begun: Vec<u8>,
 }
 
 #[derive(Clone, Default)]
@@ -87,19 +97,21 @@ impl Lines {
         Self {
             prefix: format!("\x1b[0;90m[service:{}]\x1b[0;m ", aliases.join("-")),
             last: Stamped::default(),
-            shown: Stamped::default(),
+            taken: Stamped::default(),
+            begun: Vec::new(),
         }
     }
 
     /// From here on lines come again that were shown; they come from this second on.
     fn resume(&mut self) -> i32 {
-        self.shown = std::mem::take(&mut self.last);
-        let stamp = std::str::from_utf8(&self.shown.stamp).ok();
+        self.taken = std::mem::take(&mut self.last);
+        let stamp = std::str::from_utf8(&self.taken.stamp).ok();
         let second = stamp.and_then(|stamp| stamp.parse::<jiff::Timestamp>().ok());
         second.map_or(0, |at| i32::try_from(at.as_second()).unwrap_or(0))
     }
 
-    /// As the job's log shows it; `None` for what it has shown. Always ends its line, as others may speak next.
+    /// A whole line as the job's log shows it; `None` for a part of one, and for what came before. It always ends, as
+    /// others may speak next.
     fn next(&mut self, line: &[u8]) -> Option<Vec<u8>> {
         let stamp = line.split(|byte| *byte == b' ').next().unwrap_or_default();
         if stamp != self.last.stamp {
@@ -109,20 +121,35 @@ impl Lines {
             };
         }
         self.last.lines += 1;
-        let again = match stamp.cmp(&self.shown.stamp) {
+        let again = match stamp.cmp(&self.taken.stamp) {
             std::cmp::Ordering::Less => true,
-            std::cmp::Ordering::Equal => self.last.lines <= self.shown.lines,
+            std::cmp::Ordering::Equal => self.last.lines <= self.taken.lines,
             std::cmp::Ordering::Greater => false,
         };
         if again {
             return None;
         }
-        let mut shown = self.prefix.clone().into_bytes();
-        shown.extend_from_slice(line);
-        if !shown.ends_with(b"\n") {
-            shown.push(b'\n');
+        if self.begun.is_empty() {
+            self.begun.extend_from_slice(self.prefix.as_bytes());
+            self.begun.extend_from_slice(line);
+        } else {
+            let text = line.get(stamp.len() + 1..).unwrap_or_default();
+            self.begun.extend_from_slice(text);
         }
-        Some(shown)
+        let is_whole = self.begun.ends_with(b"\n") || self.begun.len() > LONGEST;
+        is_whole.then(|| self.rest()).flatten()
+    }
+
+    /// What was begun and is never ended.
+    fn rest(&mut self) -> Option<Vec<u8>> {
+        let mut line = std::mem::take(&mut self.begun);
+        if line.is_empty() {
+            return None;
+        }
+        if !line.ends_with(b"\n") {
+            line.push(b'\n');
+        }
+        Some(line)
     }
 }
 
@@ -139,12 +166,16 @@ mod tests {
             String::from_utf8(shown).unwrap(),
             "\x1b[0;90m[service:group__app-group-app]\x1b[0;m 2026-01-02T03:04:05.000000001Z up\n"
         );
+        assert_eq!(lines.next(b"2026-01-02T03:04:05.000000002Z cu"), None);
+        assert_eq!(lines.resume(), 1767323045);
+        let whole = lines.next(b"2026-01-02T03:04:05.000000003Z t\n").unwrap();
         assert!(
-            lines
-                .next(b"2026-01-02T03:04:05.000000002Z cut")
-                .unwrap()
-                .ends_with(b"Z cut\n")
+            whole.ends_with(b"] \x1b[0;m 2026-01-02T03:04:05.000000002Z cut\n")
+                || whole.ends_with(b"000000002Z cut\n")
         );
+        assert_eq!(lines.next(b"2026-01-02T03:04:05.000000004Z end"), None);
+        assert!(lines.rest().unwrap().ends_with(b"Z end\n"));
+        assert_eq!(lines.rest(), None);
     }
 
     #[test]

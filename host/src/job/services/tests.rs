@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::service::Definition;
 use crate::config::usable::Docker;
+use crate::config::usable::PullPolicy;
 use crate::docker::stage::Plan;
 use crate::job::plan::prepare;
 use crate::job::tests::work;

@@ -91,7 +91,16 @@ impl Search<'_> {
             };
             let bundles = manifest.layers.iter();
             for bundle in bundles.filter(|layer| is_bundle(&layer.media_type)) {
-                let bundle = self.fetched(bundle, BUNDLE_BYTES).await?;
+                let bundle = match self.fetched(bundle, BUNDLE_BYTES).await {
+                    Ok(bundle) => bundle,
+                    Err(
+                        RegistryProblem::Missing { .. }
+                        | RegistryProblem::TooLarge { .. }
+                        | RegistryProblem::Changed { .. }
+                        | RegistryProblem::Artifact { .. },
+                    ) => continue,
+                    Err(problem) => return Err(problem),
+                };
                 let Some(statement) = SignedStatement::parse(&bundle) else {
                     continue;
                 };

@@ -79,7 +79,15 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, CertificateProblem> {
     let unreadable = |problem| unreadable(folder, problem);
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        // A folder that this user may not look into holds nothing for it.
+        Err(problem)
+            if matches!(
+                problem.kind(),
+                ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied
+            ) =>
+        {
+            return Ok(Vec::new());
+        }
         Err(problem) => return Err(unreadable(problem)),
     };
     let files: Result<Vec<_>, _> = entries.map(|entry| entry.map(|e| e.path())).collect();
