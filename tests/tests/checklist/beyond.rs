@@ -55,9 +55,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         number: (2, 6),
-        keys: &[
-            "TestDockerCommandPullRetriesTransientRegistryFailure/success",
-        ],
+        keys: &["TestDockerCommandPullRetriesTransientRegistryFailure/success"],
         subject: "a later try has the image",
         verdict: Open("no registry in a test comes back between two tries"),
     },
@@ -121,9 +119,7 @@ pub(super) const ROWS: &[Row] = &[
         number: (2, 8),
         keys: &["autoscaler::TestBuildSuccessUsingDockerHostLegacyTunnel"],
         subject: "both ways to the daemon: its socket forwarded, and `docker system dial-stdio`",
-        verdict: Open(
-            "jobs take the way that is found first; no test forces each of the two",
-        ),
+        verdict: Open("jobs take the way that is found first; no test forces each of the two"),
     },
     Row {
         number: (2, 8),
@@ -186,9 +182,7 @@ pub(super) const ROWS: &[Row] = &[
         number: (2, 9),
         keys: &["autoscaler::suspend and resume"],
         subject: "an environment is put to sleep and taken up again",
-        verdict: Elsewhere(
-            "nothing is suspended yet; its flag is listed as without effect",
-        ),
+        verdict: Elsewhere("nothing is suspended yet; its flag is listed as without effect"),
     },
     Row {
         number: (2, 9),
@@ -324,9 +318,7 @@ pub(super) const ROWS: &[Row] = &[
         number: (2, 12),
         keys: &["helpers::TestServiceWaiterCommand_NoEnvironmentVariables"],
         subject: "a health check without an address says so",
-        verdict: Covered(&[
-            "host/helper/tests/health.rs::what_cannot_be_dialled_is_said_at_once",
-        ]),
+        verdict: Covered(&["host/helper/tests/health.rs::what_cannot_be_dialled_is_said_at_once"]),
     },
     Row {
         number: (2, 12),
@@ -383,13 +375,9 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         number: (2, 13),
-        keys: &[
-            "TestGetSourcesGit_SubmoduleCleanFlagsArePassedAsSeparateArgs",
-        ],
+        keys: &["TestGetSourcesGit_SubmoduleCleanFlagsArePassedAsSeparateArgs"],
         subject: "each flag for clean is a word of its own in submodules, too",
-        verdict: Open(
-            "submodules are cleaned in tests with the default flags only",
-        ),
+        verdict: Open("submodules are cleaned in tests with the default flags only"),
     },
     Row {
         number: (2, 13),

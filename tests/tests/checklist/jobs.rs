@@ -83,9 +83,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         number: (1, 8),
-        keys: &[
-            "TestDockerCommandEntrypointWithStderrOutput/standard output",
-        ],
+        keys: &["TestDockerCommandEntrypointWithStderrOutput/standard output"],
         subject: "what an entrypoint prints before the numbers of the user is skipped",
         verdict: Covered(&[
             "host/src/job/run/ownership.rs::the_owner_is_in_the_last_two_lines",
@@ -96,9 +94,7 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 8),
         keys: &["TestDockerCommandEntrypointWithStderrOutput/standard error"],
         subject: "what it prints to standard error is no answer",
-        verdict: Open(
-            "no test prints to standard error there, and none in a real image",
-        ),
+        verdict: Open("no test prints to standard error there, and none in a real image"),
     },
     Row {
         number: (1, 9),
@@ -124,9 +120,7 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 15),
         keys: &["TestDockerCommandNoScriptBodyLeakOnCancel"],
         subject: "a shell that is ended does not print its script",
-        verdict: Open(
-            "no test looks for the script's text in the log of a cancelled job",
-        ),
+        verdict: Open("no test looks for the script's text in the log of a cancelled job"),
     },
     Row {
         number: (1, 16),
@@ -183,9 +177,7 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 32),
         keys: &["TestDockerCommand_Pwsh"],
         subject: "PowerShell on Linux",
-        verdict: Elsewhere(
-            "PowerShell comes later; the configuration refuses it by name",
-        ),
+        verdict: Elsewhere("PowerShell comes later; the configuration refuses it by name"),
     },
     Row {
         number: (1, 33),
@@ -251,9 +243,7 @@ pub(super) const ROWS: &[Row] = &[
             "TestDockerBuildContainerGracefulShutdownWithInit",
         ],
         subject: "processes of a cancelled script hear TERM",
-        verdict: Open(
-            "no script that is cancelled in a build container tells what it heard",
-        ),
+        verdict: Open("no script that is cancelled in a build container tells what it heard"),
     },
     Row {
         number: (1, 46),
