@@ -45,10 +45,13 @@ async fn scripts_find_their_variables_their_files_and_who_they_are() -> Result<(
         .without_sources();
     let whose =
         "echo \"I am $(id -u), it is $(stat -c '%u %a' bin/greet)\"; echo mine > new && bin/greet";
-    let open = by_user("open to all", "1000").script([whose]);
-    let owned = by_user("owned", "1000:100")
-        .script([whose])
-        .variable("FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR", "true");
+    // A checkout that is fetched into keeps the modes of the job before.
+    let anew = |name, user| {
+        let job = by_user(name, user).script([whose]);
+        job.variable("GIT_STRATEGY", "clone")
+    };
+    let open = anew("open to all", "1000");
+    let owned = anew("owned", "1000:100").variable("FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR", "true");
     let first = Job::named("first process")
         .script(["echo \"first is $(cat /proc/1/comm)\""])
         .variable("FF_USE_INIT_WITH_DOCKER_EXECUTOR", "true")
