@@ -103,9 +103,7 @@ impl Path {
             Self::Own { daemon, .. } => dial_own(daemon, within).await,
         }
     }
-}
 
-impl Path {
     /// Connections for `count` slots, which are to work apart from each other.
     pub(super) async fn dial_slots(
         &self,
