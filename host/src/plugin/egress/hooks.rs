@@ -34,8 +34,7 @@ impl EgressHooks {
     }
 }
 
-/// A call that was cut ends like any other: what waits for its turn goes first, or it would take the place of what is ended
-/// before it.
+/// A call that was cut ends like any other: all its requests at once, as the store drops them one after another.
 impl Drop for EgressHooks {
     fn drop(&mut self) {
         self.end_call();
@@ -57,14 +56,23 @@ impl WasiHttpHooks for EgressHooks {
         let (egress, call, way_out) = (self.egress.clone(), self.call.clone(), self.way_out);
         Box::new(async move {
             let sending = egress.send(request, options.unwrap_or_default(), way_out);
-            let sent = call.run_until_cancelled(sending).await;
+            let sent = unless_over(&call, sending).await;
             let (response, carrier) = sent.unwrap_or(Err(Error::ConnectionTerminated))?;
             let carrying = async move {
                 // A body that is cut tells its reader; there is nobody else to tell.
-                call.run_until_cancelled(carrier.run()).await;
+                unless_over(&call, carrier.run()).await;
                 Ok(())
             };
             Ok((response, Box::new(carrying) as Box<_>))
         })
+    }
+}
+
+/// `work`, or nothing once `call` is over: asked first, as a permit that an ended request gave back would let `work` go on.
+async fn unless_over<T>(call: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = call.cancelled() => None,
+        done = work => Some(done),
     }
 }

@@ -1,6 +1,7 @@
 //! Real listeners on the loopback: a denied request must leave no connection behind.
 
 mod counted;
+mod ended;
 mod proxied;
 mod secured;
 mod shared;
@@ -12,7 +13,6 @@ use http_body_util::{Empty, Full};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use wasmtime_wasi_http::WasiHttpHooks;
 
 use super::*;
 use crate::plugin::grants::{Grants, GrantsFile};
@@ -400,36 +400,6 @@ async fn a_body_that_nobody_reads_gives_its_place_back_and_does_not_look_whole()
     let read = egress.answer(get(&url), RequestOptions::default()).await;
     let read = text(read.expect("an answer")).await.expect("it is whole");
     assert_eq!(read.len(), Limits::default().body / 2);
-}
-
-#[tokio::test]
-async fn what_a_call_leaves_behind_ends_with_it() {
-    let (silent, large) = (Server::start("").await, Server::start(large()).await);
-    let urls = [silent.port, large.port].map(|port| format!("http://127.0.0.1:{port}"));
-    let toml = format!("http = {urls:?}\nplaintext = true\nloopback = true");
-    let egress = Arc::new(egress(&toml, &[]));
-    let mut hooks = EgressHooks::new(egress.clone());
-    hooks.let_out();
-    let mut sent = |url: &str| {
-        let done = Box::new(async { Ok(()) });
-        Box::into_pin(hooks.send_request(get(url), None, done))
-    };
-    let pending = tokio::spawn(sent(&urls[0]));
-    let (unread, carrying) = sent(&urls[1]).await.expect("an answer");
-    tokio::spawn(Box::into_pin(carrying));
-    let next = sent(&urls[1]);
-    hooks.end_call();
-    until_idle(&egress).await;
-    let pending = pending.await.expect("it does not panic");
-    assert!(matches!(pending, Err(Error::ConnectionTerminated)));
-    assert!(text(unread).await.is_err());
-    assert!(next.await.is_err(), "it belongs to the call that is over");
-    let (response, carrying) =
-        Box::into_pin(hooks.send_request(get(&urls[1]), None, Box::new(async { Ok(()) })))
-            .await
-            .expect("the next call has its own");
-    tokio::spawn(Box::into_pin(carrying));
-    assert!(text(response).await.is_ok());
 }
 
 /// Notes what passes and what does not, and answers for the cloud where it is told to.
