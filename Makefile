@@ -21,7 +21,7 @@ test: setup parts build python-provider
 	cargo test -p fleetling-plugin-sdk --features xml
 	cargo test -p fleeting-plugin-aws -p fleeting-plugin-static -p fleeting-plugin-template
 	@echo '==> stories'
-	cargo test -p fleetling-lab --features stories -- --test-threads=2
+	cargo test -p fleetling-lab --features stories -- --test-threads=3
 
 bench: setup parts
 	@echo '==> bench: the release build takes minutes the first time'

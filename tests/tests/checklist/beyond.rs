@@ -9,7 +9,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestDockerLogOptions"],
         subject: "log_options takes env and labels and nothing else",
         verdict: Covered(&[
-            "tests/tests/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
+            "tests/tests/stories/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
             "host/src/docker/container/host/tests.rs::each_key_has_its_effect_on_its_containers_and_on_no_other",
             "host/src/config/check/docker/tests.rs::what_docker_would_refuse_is_refused_where_it_is_written",
         ]),
@@ -50,7 +50,7 @@ pub(super) const ROWS: &[Row] = &[
         subject: "a registry that is away is asked again",
         verdict: Covered(&[
             "host/src/docker/image/tests.rs::a_registry_that_is_away_is_asked_three_times_and_then_the_next_policy_is_tried",
-            "tests/tests/images.rs::policies_and_allow_lists_say_which_image_a_job_gets",
+            "tests/tests/stories/images.rs::policies_and_allow_lists_say_which_image_a_job_gets",
         ]),
     },
     Row {
@@ -64,7 +64,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestCreateNetworkLabels"],
         subject: "a job's network is found by its labels",
         verdict: Covered(&[
-            "tests/tests/services.rs::a_manager_that_was_killed_leaves_no_service_and_no_network_behind",
+            "tests/tests/stories/services.rs::a_manager_that_was_killed_leaves_no_service_and_no_network_behind",
         ]),
     },
     Row {
@@ -73,7 +73,7 @@ pub(super) const ROWS: &[Row] = &[
         subject: "labels, drivers and options of volumes",
         verdict: Covered(&[
             "host/src/docker/volume/tests.rs::labels_say_what_a_volume_is_and_whose",
-            "tests/tests/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
+            "tests/tests/stories/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
         ]),
     },
     Row {
@@ -82,7 +82,7 @@ pub(super) const ROWS: &[Row] = &[
         subject: "mount points are opened before the first stage",
         verdict: Covered(&[
             "host/helper/tests/helper.rs::mount_points_are_open_to_all_before_the_first_stage_and_a_missing_one_ends_nothing",
-            "tests/tests/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
+            "tests/tests/stories/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
         ]),
     },
     Row {
@@ -90,8 +90,8 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["autoscaler::TestBuildSuccess"],
         subject: "a job runs on an instance, over SSH",
         verdict: Covered(&[
-            "tests/tests/main_job.rs::twelve_jobs_at_once_each_get_an_instance_that_is_deleted_afterwards",
-            "tests/tests/main_job.rs::a_job_gets_its_sources_its_variables_and_its_after_script",
+            "tests/tests/stories/main_job.rs::twelve_jobs_at_once_each_get_an_instance_that_is_deleted_afterwards",
+            "tests/tests/stories/main_job.rs::a_job_gets_its_sources_its_variables_and_its_after_script",
         ]),
     },
     Row {
@@ -100,7 +100,7 @@ pub(super) const ROWS: &[Row] = &[
         subject: "a job that takes too long is told for how long it might have run",
         verdict: Covered(&[
             "host/src/job/run/tests.rs::abort_shutdown_and_the_job_s_timeout_end_everything_but_cleanup",
-            "tests/tests/main_job.rs::a_cancelled_job_ends_and_its_after_script_runs",
+            "tests/tests/stories/main_job.rs::a_cancelled_job_ends_and_its_after_script_runs",
         ]),
     },
     Row {
@@ -126,7 +126,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["autoscaler::TestBuildCancel"],
         subject: "a cancelled job ends, after_script runs, and nothing stays",
         verdict: Covered(&[
-            "tests/tests/main_job.rs::a_cancelled_job_ends_and_its_after_script_runs",
+            "tests/tests/stories/main_job.rs::a_cancelled_job_ends_and_its_after_script_runs",
         ]),
     },
     Row {
@@ -134,7 +134,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["autoscaler::TestBuildMasking"],
         subject: "masked values do not show",
         verdict: Covered(&[
-            "tests/tests/main_job.rs::a_job_gets_its_sources_its_variables_and_its_after_script",
+            "tests/tests/stories/main_job.rs::a_job_gets_its_sources_its_variables_and_its_after_script",
         ]),
     },
     Row {
@@ -151,7 +151,7 @@ pub(super) const ROWS: &[Row] = &[
         subject: "a job waits for an instance and says what it waits for",
         verdict: Covered(&[
             "host/src/job/run/tests.rs::a_job_without_an_instance_says_what_it_waits_for_and_why_it_failed",
-            "tests/tests/main_job.rs::twelve_jobs_at_once_each_get_an_instance_that_is_deleted_afterwards",
+            "tests/tests/stories/main_job.rs::twelve_jobs_at_once_each_get_an_instance_that_is_deleted_afterwards",
         ]),
     },
     Row {
@@ -175,7 +175,7 @@ pub(super) const ROWS: &[Row] = &[
         subject: "a lost instance is the reason that the job is told",
         verdict: Covered(&[
             "host/src/docker/line.rs::complaint_15_a_job_on_a_dead_instance_is_told_what_the_cloud_says_of_it",
-            "tests/tests/cloud_troubles.rs::an_instance_terminated_in_the_cloud_fails_its_job_within_15_s_and_is_replaced_once",
+            "tests/tests/stories/cloud_troubles.rs::an_instance_terminated_in_the_cloud_fails_its_job_within_15_s_and_is_replaced_once",
         ]),
     },
     Row {
@@ -212,7 +212,7 @@ pub(super) const ROWS: &[Row] = &[
         verdict: Covered(&[
             "host/src/coordinator/trace/tests.rs::a_keep_alive_hears_signals_too",
             "host/src/coordinator/trace/tests.rs::signals_by_table_move_forward_only",
-            "tests/tests/main_job.rs::a_cancelled_job_ends_and_its_after_script_runs",
+            "tests/tests/stories/main_job.rs::a_cancelled_job_ends_and_its_after_script_runs",
         ]),
     },
     Row {

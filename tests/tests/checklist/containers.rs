@@ -10,7 +10,7 @@ pub(super) const ROWS: &[Row] = &[
         subject: "allowed_images lets in what it names, and the default image",
         verdict: Covered(&[
             "host/src/docker/image/allowed.rs::the_configured_image_is_always_allowed",
-            "tests/tests/images.rs::policies_and_allow_lists_say_which_image_a_job_gets",
+            "tests/tests/stories/images.rs::policies_and_allow_lists_say_which_image_a_job_gets",
         ]),
     },
     Row {
@@ -36,7 +36,7 @@ pub(super) const ROWS: &[Row] = &[
         ],
         subject: "an image that is not there fails the job by name",
         verdict: Covered(&[
-            "tests/tests/bad_input.rs::an_image_that_does_not_exist_is_an_image_pull_failure",
+            "tests/tests/stories/bad_input.rs::an_image_that_does_not_exist_is_an_image_pull_failure",
             "host/src/docker/image/failure.rs::a_pull_error_s_words_give_its_class_reason_and_tries",
         ]),
     },
@@ -52,7 +52,7 @@ pub(super) const ROWS: &[Row] = &[
         subject: "a registry that cannot be reached is a failure of an external dependency",
         verdict: Covered(&[
             "host/src/docker/image/failure.rs::a_pull_error_s_words_give_its_class_reason_and_tries",
-            "tests/tests/images.rs::policies_and_allow_lists_say_which_image_a_job_gets",
+            "tests/tests/stories/images.rs::policies_and_allow_lists_say_which_image_a_job_gets",
         ]),
     },
     Row {
@@ -60,7 +60,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestDockerCommandTwoServicesFromOneImage"],
         subject: "two services of one image by two aliases, with and without a network",
         verdict: Covered(&[
-            "tests/tests/services.rs::services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_with_links",
+            "tests/tests/stories/services.rs::services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_with_links",
         ]),
     },
     Row {
@@ -77,7 +77,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestDockerPrivilegedServiceAccessingBuildsFolder/builds"],
         subject: "a service shares /builds with the job",
         verdict: Covered(&[
-            "tests/tests/services.rs::services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_with_links",
+            "tests/tests/stories/services.rs::services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_with_links",
             "host/src/docker/container/host/tests.rs::all_containers_mount_the_same",
         ]),
     },
@@ -92,7 +92,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestDockerExtendedConfigurationFromJob/services"],
         subject: "entrypoint, command and aliases of services, from the job",
         verdict: Covered(&[
-            "tests/tests/services.rs::services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_with_links",
+            "tests/tests/stories/services.rs::services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_with_links",
             "host/src/job/services/tests.rs::the_configuration_s_come_first_and_every_part_arrives",
         ]),
     },
@@ -107,7 +107,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestCacheInContainer/volume"],
         subject: "/cache outlives its job, unless disable_cache says otherwise",
         verdict: Covered(&[
-            "tests/tests/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
+            "tests/tests/stories/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
             "host/src/docker/volume/tests.rs::caches_are_volumes_or_folders_or_end_with_the_job",
         ]),
     },
@@ -134,7 +134,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestDockerServiceHealthcheck/answers"],
         subject: "a service that answers, at HEALTHCHECK_TCP_PORT or where it is exposed",
         verdict: Covered(&[
-            "tests/tests/services.rs::services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_with_links",
+            "tests/tests/stories/services.rs::services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_with_links",
             "host/src/docker/service/address.rs::ports_are_the_one_named_or_the_first_twenty_exposed",
             "host/helper/tests/health.rs::it_ends_once_one_of_the_addresses_takes_a_connection",
         ]),
@@ -144,7 +144,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestDockerServiceHealthcheck/fails"],
         subject: "one that does not is a warning with both logs",
         verdict: Covered(&[
-            "tests/tests/services.rs::a_service_that_does_not_answer_is_told_and_one_that_cannot_start_fails_the_job",
+            "tests/tests/stories/services.rs::a_service_that_does_not_answer_is_told_and_one_that_cannot_start_fails_the_job",
             "host/src/docker/service/health.rs::a_service_that_does_not_answer_is_told_with_both_logs",
         ]),
     },
@@ -159,7 +159,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestDockerServiceAliases/names"],
         subject: "both derived names and the job's own",
         verdict: Covered(&[
-            "tests/tests/services.rs::services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_with_links",
+            "tests/tests/stories/services.rs::services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_with_links",
             "host/src/job/services/name.rs::a_service_has_a_name_for_each_way_to_write_a_slash",
         ]),
     },
@@ -194,7 +194,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestDockerCommandWithHelperImageConfig"],
         subject: "helper_image, with variables, and what the log says of it",
         verdict: Covered(&[
-            "tests/tests/images.rs::policies_and_allow_lists_say_which_image_a_job_gets",
+            "tests/tests/stories/images.rs::policies_and_allow_lists_say_which_image_a_job_gets",
             "host/src/job/image/tests.rs::policies_are_the_job_s_or_the_operator_s_and_the_helper_s_are_the_operator_s",
         ]),
     },
@@ -203,7 +203,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestDockerCommand_WriteToVolumeNonRootImage"],
         subject: "volumes are open to any user",
         verdict: Covered(&[
-            "tests/tests/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
+            "tests/tests/stories/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
             "host/src/docker/container/archive.rs::the_helper_may_be_run_and_mount_points_written_to",
             "host/helper/tests/helper.rs::mount_points_are_open_to_all_before_the_first_stage_and_a_missing_one_ends_nothing",
         ]),
@@ -214,7 +214,7 @@ pub(super) const ROWS: &[Row] = &[
         subject: "what a service sees of variables, and its own expanded",
         verdict: Covered(&[
             "host/src/job/services/tests.rs::a_service_sees_what_is_public_and_what_is_its_own",
-            "tests/tests/services.rs::services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_with_links",
+            "tests/tests/stories/services.rs::services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_with_links",
         ]),
     },
     Row {
@@ -232,7 +232,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["Test_CaptureServiceLogs"],
         subject: "CI_DEBUG_SERVICES true, false, absent and nonsense",
         verdict: Covered(&[
-            "tests/tests/services.rs::what_services_print_is_in_the_log_where_the_job_asks_for_it",
+            "tests/tests/stories/services.rs::what_services_print_is_in_the_log_where_the_job_asks_for_it",
             "host/src/job/services/tests.rs::what_services_print_is_shown_only_where_the_operator_lets_it",
             "host/src/docker/service/log.rs::a_line_stands_behind_its_service_s_names",
         ]),
@@ -243,7 +243,7 @@ pub(super) const ROWS: &[Row] = &[
         subject: "variables in where a volume is mounted",
         verdict: Covered(&[
             "host/src/job/plan/tests.rs::what_the_operator_wrote_may_name_variables",
-            "tests/tests/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
+            "tests/tests/stories/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
         ]),
     },
     Row {
@@ -284,7 +284,7 @@ pub(super) const ROWS: &[Row] = &[
         subject: "labels of services",
         verdict: Covered(&[
             "host/src/docker/service/spec/tests.rs::a_service_has_its_own_parts_the_job_s_volumes_and_none_of_its_rights",
-            "tests/tests/services.rs::a_manager_that_was_killed_leaves_no_service_and_no_network_behind",
+            "tests/tests/stories/services.rs::a_manager_that_was_killed_leaves_no_service_and_no_network_behind",
         ]),
     },
     Row {
@@ -316,7 +316,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestDockerCommandWithUser"],
         subject: "the user that the job names",
         verdict: Covered(&[
-            "tests/tests/scripts.rs::scripts_find_their_variables_their_files_and_who_they_are",
+            "tests/tests/stories/scripts.rs::scripts_find_their_variables_their_files_and_who_they_are",
             "host/src/docker/user.rs::a_list_or_a_configured_user_leaves_no_other",
             "host/src/docker/container/tests.rs::the_user_is_the_build_container_s_alone",
         ]),
@@ -328,7 +328,7 @@ pub(super) const ROWS: &[Row] = &[
         verdict: Covered(&[
             "host/src/docker/container/tests.rs::a_mac_address_belongs_to_the_endpoint_of_the_network",
             "host/src/docker/network.rs::a_mac_address_follows_its_container_into_the_network",
-            "tests/tests/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
+            "tests/tests/stories/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
         ]),
     },
     Row {
@@ -342,7 +342,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestDockerCommand_DNSConfig"],
         subject: "dns and dns_search",
         verdict: Covered(&[
-            "tests/tests/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
+            "tests/tests/stories/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
             "host/src/docker/container/host/tests.rs::each_key_has_its_effect_on_its_containers_and_on_no_other",
         ]),
     },

@@ -11,8 +11,8 @@ pub(super) const ROWS: &[Row] = &[
         verdict: Covered(&[
             "host/src/job/run/tests.rs::every_step_runs_until_one_fails",
             "host/src/job/run/tests.rs::a_failed_script_lets_after_script_know",
-            "tests/tests/scripts.rs::scripts_find_their_variables_their_files_and_who_they_are",
-            "tests/tests/main_job.rs::a_job_gets_its_sources_its_variables_and_its_after_script",
+            "tests/tests/stories/scripts.rs::scripts_find_their_variables_their_files_and_who_they_are",
+            "tests/tests/stories/main_job.rs::a_job_gets_its_sources_its_variables_and_its_after_script",
         ]),
     },
     Row {
@@ -22,7 +22,7 @@ pub(super) const ROWS: &[Row] = &[
         verdict: Covered(&[
             "host/src/job/script/tests.rs::variables_files_and_gitlab_env_reach_the_user_s_commands",
             "host/src/job/script/tests.rs::any_line_survives_gitlab_env",
-            "tests/tests/scripts.rs::scripts_find_their_variables_their_files_and_who_they_are",
+            "tests/tests/stories/scripts.rs::scripts_find_their_variables_their_files_and_who_they_are",
         ]),
     },
     Row {
@@ -39,7 +39,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestDockerCommandSuccessRunFileVariableContent"],
         subject: "a file variable names a file that has its value",
         verdict: Covered(&[
-            "tests/tests/main_job.rs::a_job_gets_its_sources_its_variables_and_its_after_script",
+            "tests/tests/stories/main_job.rs::a_job_gets_its_sources_its_variables_and_its_after_script",
             "host/src/job/script/tests.rs::any_value_survives_every_shell",
         ]),
     },
@@ -77,8 +77,8 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestDockerCommandNoRootImage"],
         subject: "a user who is not root can write to the project",
         verdict: Covered(&[
-            "tests/tests/scripts.rs::scripts_find_their_variables_their_files_and_who_they_are",
-            "tests/tests/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
+            "tests/tests/stories/scripts.rs::scripts_find_their_variables_their_files_and_who_they_are",
+            "tests/tests/stories/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
         ]),
     },
     Row {
@@ -113,7 +113,7 @@ pub(super) const ROWS: &[Row] = &[
             "host/src/job/run/tests.rs::what_ends_everything_is_heard_while_a_cancelled_script_ends",
             "host/src/job/run/tests.rs::abort_shutdown_and_the_job_s_timeout_end_everything_but_cleanup",
             "host/src/job/run/tests.rs::the_script_s_own_timeout_lets_after_script_run",
-            "tests/tests/main_job.rs::a_cancelled_job_ends_and_its_after_script_runs",
+            "tests/tests/stories/main_job.rs::a_cancelled_job_ends_and_its_after_script_runs",
         ]),
     },
     Row {
@@ -131,7 +131,7 @@ pub(super) const ROWS: &[Row] = &[
             "host/src/coordinator/mask/tests.rs::tokens_and_parameters_by_table",
             "host/src/coordinator/mask/tests.rs::any_chunking_equals_the_offline_replacement",
             "host/src/coordinator/trace/tests.rs::a_secret_split_between_writes_does_not_show",
-            "tests/tests/main_job.rs::a_job_gets_its_sources_its_variables_and_its_after_script",
+            "tests/tests/stories/main_job.rs::a_job_gets_its_sources_its_variables_and_its_after_script",
         ]),
     },
     Row {
@@ -156,7 +156,7 @@ pub(super) const ROWS: &[Row] = &[
             "host/src/job/run/tests.rs::stages_run_in_order_and_sources_show_behind_the_slower_preparation",
             "host/src/job/lines.rs::lines_are_gitlab_runner_s",
             "host/src/job/script/sources/tests.rs::sources_are_cloned_fetched_again_and_cleaned",
-            "tests/tests/images.rs::logins_come_from_every_source_and_never_by_a_helper_that_a_job_names",
+            "tests/tests/stories/images.rs::logins_come_from_every_source_and_never_by_a_helper_that_a_job_names",
         ]),
     },
     Row {
@@ -204,7 +204,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["TestChownAndUmaskUsage"],
         subject: "owner and mode of the sources, with and without the umask, by root or not",
         verdict: Covered(&[
-            "tests/tests/scripts.rs::scripts_find_their_variables_their_files_and_who_they_are",
+            "tests/tests/stories/scripts.rs::scripts_find_their_variables_their_files_and_who_they_are",
             "host/src/job/run/tests/limits.rs::without_the_umask_the_build_container_s_user_gets_the_sources",
             "host/src/job/plan/tests.rs::flags_shape_the_containers_and_stand_in_the_variables",
         ]),
@@ -250,7 +250,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["Test_FF_USE_NATIVE_CONTAINER_STOP/after_script"],
         subject: "a script is stopped by Docker's own stop, and after_script runs",
         verdict: Covered(&[
-            "tests/tests/scripts.rs::a_native_stop_ends_the_script_and_after_script_still_runs",
+            "tests/tests/stories/scripts.rs::a_native_stop_ends_the_script_and_after_script_still_runs",
             "host/src/job/plan/tests.rs::flags_shape_the_containers_and_stand_in_the_variables",
         ]),
     },
@@ -265,7 +265,7 @@ pub(super) const ROWS: &[Row] = &[
         keys: &["Test_FF_USE_INIT_WITH_DOCKER_EXECUTOR"],
         subject: "docker-init is the first process",
         verdict: Covered(&[
-            "tests/tests/scripts.rs::scripts_find_their_variables_their_files_and_who_they_are",
+            "tests/tests/stories/scripts.rs::scripts_find_their_variables_their_files_and_who_they_are",
             "host/src/job/plan/tests.rs::flags_shape_the_containers_and_stand_in_the_variables",
         ]),
     },

@@ -15,7 +15,7 @@ use fleetling_plugin_sdk::{
 use serde_json::json;
 use tokio::runtime::Handle;
 
-const POLICY: &str = include_str!("../../plugins/aws/iam-policy.json");
+const POLICY: &str = include_str!("../../../plugins/aws/iam-policy.json");
 
 /// The plugin as the manager's user, and what it told.
 struct Told<'a> {

@@ -14,7 +14,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const SECRET: &str = "correct-horse-battery";
 
 /// The manager's own fixture; a block comment of a function's name is where its instructions go.
-const PROVIDER: &str = include_str!("../../host/src/plugin/fixtures/provider.wat");
+const PROVIDER: &str = include_str!("../../../host/src/plugin/fixtures/provider.wat");
 /// Reads the secret `token`.
 const READS: &str = "(call $secret (i32.const 1200) (i32.const 5) (i32.const 2048))";
 

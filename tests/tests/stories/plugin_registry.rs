@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use fleetling_lab::registry::{Door, PASSWORD, Registry, USER, openssl, sha256};
 use serde_json::json;
 
-const PROVIDER: &str = include_str!("../../host/src/plugin/fixtures/provider.wat");
+const PROVIDER: &str = include_str!("../../../host/src/plugin/fixtures/provider.wat");
 const PLAIN: &str = "--plain-http";
 
 /// The provider fixture as it calls itself in this version.

@@ -10,7 +10,7 @@ use fleetling_lab::{Configuration, Job, Lab};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The manager's own fixture; a block comment of a function's name is where its instructions go.
-const PROVIDER: &str = include_str!("../../host/src/plugin/fixtures/provider.wat");
+const PROVIDER: &str = include_str!("../../../host/src/plugin/fixtures/provider.wat");
 const SPIN: &str = "(loop $l (br $l))";
 const FLOOD: &str = "(loop $l
     (call $log (i32.const 3) (i32.const 1056) (i32.const 5) (i32.const 0) (i32.const 0)) (br $l))";
