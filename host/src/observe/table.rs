@@ -127,6 +127,14 @@ fn describe(group: &Value, now: Timestamp, out: &mut String) {
         number("wanted"),
         number("coming")
     );
+    let limits = group.get("limits").and_then(Value::as_object);
+    let limits = limits.into_iter().flatten();
+    let limits: Vec<_> = limits
+        .map(|(key, _)| format!("{key} {}", text(&group["limits"], key)))
+        .collect();
+    if !limits.is_empty() {
+        let _ = writeln!(out, "  the plugin's limits: {}", limits.join(", "));
+    }
     let problem = number("last_error");
     if problem != "-" {
         let since = age(group, "last_error_since", now);
@@ -231,6 +239,7 @@ mod tests {
             "groups": [{
                 "id": "aws/eu-west-1/asg", "runner": "x", "plugin": "aws", "in_use": 1, "waiting": 1, "reserved": 1,
                 "available": 0, "idle_target": 0, "wanted": 2, "coming": 1, "max_instances": 10,
+                "limits": {"concurrent_requests": "8", "memory": "128MiB"},
                 "last_error": "quota: no more vCPUs", "last_error_since": "2026-11-25T09:58:30Z",
                 "notices": ["suspend the process AZRebalance"],
                 "decisions": [
@@ -268,6 +277,7 @@ mod tests {
         runner x, group aws/eu-west-1/asg, plugin aws
           slots: 1 in use, 1 waited for, 1 reserved, 0 free, 0 wanted free
           instances: 2 wanted, 1 coming, at most 10
+          the plugin's limits: concurrent_requests 8, memory 128MiB
           problem for 1 min 30 s: quota: no more vCPUs
           notice: suspend the process AZRebalance
           2 min 0 s ago: ask for 2 more: jobs wait for a slot

@@ -102,3 +102,18 @@ pub fn built_in(plugin: &str) -> Option<Grants> {
         ..Grants::default()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::AWS_VARIABLES;
+
+    #[test]
+    fn the_variables_are_those_that_the_plugin_reads() {
+        let told = include_str!("../../../../plugins/aws/src/variables.rs");
+        let names = told.lines().filter_map(|line| {
+            let name = line.trim().strip_prefix('"')?.strip_suffix("\",")?;
+            name.starts_with("AWS_").then_some(name)
+        });
+        assert_eq!(names.collect::<Vec<_>>(), AWS_VARIABLES);
+    }
+}
