@@ -1,5 +1,6 @@
 # demo: the main job for real     test: every test, the lab's stories included     bench: medians from one run
 # plugins: the providers          lint: format and clippy                          setup: what the lab needs
+# soak: 500 jobs, nothing left
 
 SHARE := target/share/fleetling
 # Unlike the machine's triple, always named: proc macros are then not built with the flags of a static binary.
@@ -7,7 +8,7 @@ STATIC := x86_64-unknown-linux-gnu
 # The plugins that stand beside the binary.
 SHIPPED := aws static
 
-.PHONY: demo test plugins python-provider bench lint setup build parts helper helper-image images-trixie
+.PHONY: demo test plugins python-provider soak bench lint setup build parts helper helper-image images-trixie
 
 demo: setup parts build
 	@echo '==> demo'
@@ -22,6 +23,10 @@ test: setup parts build python-provider
 	cargo test -p fleeting-plugin-aws -p fleeting-plugin-static -p fleeting-plugin-template
 	@echo '==> stories'
 	cargo test -p fleetling-lab --features stories -- --test-threads=3
+
+# Five hundred short jobs over six instances; a few of them are among the stories.
+soak: setup parts build
+	FLEETLING_SOAK_JOBS=$${FLEETLING_SOAK_JOBS:-500} cargo test -p fleetling-lab --features stories --test stories soak:: -- --nocapture
 
 bench: setup parts
 	@echo '==> bench: the release build takes minutes the first time'

@@ -280,6 +280,20 @@ impl Manager {
         Ok(status?)
     }
 
+    /// Bytes of it that are in memory now.
+    pub fn resident(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kibibytes = kibibytes.context("the kernel tells no VmRSS")?;
+        Ok(kibibytes.trim().parse::<u64>()? << 10)
+    }
+
+    /// Files, sockets and pipes that it has open now.
+    pub fn open_files(&self) -> Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.pid))?.count())
+    }
+
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }

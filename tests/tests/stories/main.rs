@@ -23,4 +23,5 @@ mod rogue_beside_job;
 mod scaling;
 mod scripts;
 mod services;
+mod soak;
 mod why;
