@@ -22,5 +22,6 @@ mod reload;
 mod rogue_beside_job;
 mod scaling;
 mod scripts;
+mod secured;
 mod services;
 mod why;
