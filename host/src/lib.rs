@@ -4,7 +4,7 @@
 //! main → app → { job, scaler, plugin, coordinator, docker, fleet, observe, config, store, simulate }
 //! job → docker, coordinator::trace     scaler → fleet            plugin → fleet (implements its trait)
 //! docker → fleet::connector            observe reads channels    config, store, fleet know nobody above them
-//! simulate → scaler, in virtual time
+//! simulate → scaler, in virtual time                              proxies, tls: what the HTTP clients share
 //! ```
 //!
 //! One job through the house: [`scaler`] grants a reservation, [`coordinator`] asks GitLab for a job, the reservation
@@ -22,6 +22,8 @@ pub mod fuzz;
 pub mod job;
 pub mod observe;
 pub mod plugin;
+pub mod proxies;
 pub mod scaler;
 pub mod simulate;
 pub mod store;
+pub mod tls;

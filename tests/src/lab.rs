@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use crate::cloud::Cloud;
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, Speech};
 use crate::installation::Installation;
 use crate::instances::{Instances, REGISTRY_HOST, Site};
 use crate::journal::{Fact, Journal};
@@ -27,6 +27,15 @@ pub struct Lab {
 impl Lab {
     /// With the Debian 12 instances, or those that `FLEETLING_LAB_INSTANCE` names (`bookworm`, `trixie`).
     pub async fn start() -> Result<Self> {
+        Self::begin(Speech::Plain).await
+    }
+
+    /// The same, whose GitLab is [`Speech::Secured`].
+    pub async fn start_secured() -> Result<Self> {
+        Self::begin(Speech::Secured).await
+    }
+
+    async fn begin(speech: Speech) -> Result<Self> {
         let suite =
             std::env::var("FLEETLING_LAB_INSTANCE").unwrap_or_else(|_| "bookworm".to_owned());
         let journal = Journal::default();
@@ -35,7 +44,7 @@ impl Lab {
         let site = Arc::new(Site::of(&run, &format!("fleetling-lab/instance:{suite}"))?);
         let range = run.range();
         let (gitlab, registry, cloud) = tokio::join!(
-            Coordinator::start(IpAddr::V4(gateway), &run.dir, journal.clone()),
+            Coordinator::start(IpAddr::V4(gateway), &run.dir, journal.clone(), speech),
             site.start_registry(run.host(REGISTRY_HOST)),
             Cloud::start(gateway, &range, &run.dir, journal.clone()),
         );

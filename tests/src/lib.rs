@@ -28,7 +28,7 @@ mod run;
 pub use aws_machine::AwsMachine;
 pub use cloud_alone::CloudAlone;
 pub use coordinator::job::Job;
-pub use coordinator::{Coordinator, JobId};
+pub use coordinator::{Certificates, Coordinator, JobId};
 pub use detour::{Detour, Way};
 pub use installation::Installation;
 pub use journal::{Fact, Journal};

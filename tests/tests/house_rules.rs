@@ -14,11 +14,16 @@ const VENDORS: &[(&str, &[&str])] = &[
     (
         "rustls",
         &[
+            "host/src/config/server_tls",
+            "host/src/coordinator/client",
             "host/src/docker/daemon",
             "host/src/plugin/egress",
             "host/src/plugin/registry/client",
+            "host/src/tls",
         ],
     ),
+    ("rustls_native_certs", &["host/src/coordinator/client"]),
+    ("webpki", &["host/src/coordinator/client"]),
     ("rustls_platform_verifier", &["host/src/plugin/egress"]),
     (
         "reqwest",
@@ -38,6 +43,7 @@ const PURE: &[&str] = &[
     "host/src/config/gpus",
     "host/src/config/scalars",
     "host/src/config/raw",
+    "host/src/config/server_tls",
     "host/src/config/ulimit",
     "host/src/config/usable",
     "host/src/config/service",

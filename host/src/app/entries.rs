@@ -10,6 +10,7 @@
 //! Invariants: a file that cannot be used changes nothing; a retiring entry takes no job, lets its jobs end, and then
 //! deletes its instances, because nobody adopts them; a group passes to its next entry only after that.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -44,11 +45,11 @@ impl Entry {
 }
 
 impl Entries {
-    /// Starts every entry of the configuration.
-    pub(super) fn start(process: Arc<Process>) -> Self {
+    /// Starts every entry of the configuration, which names these `files`.
+    pub(super) fn start(process: Arc<Process>, files: Vec<PathBuf>) -> Self {
         let config = process.config.borrow().clone();
         let mut entries = Self {
-            file: ConfigFile::new(config.path),
+            file: ConfigFile::new(config.path, files),
             process,
             at_work: Vec::new(),
             tasks: JoinSet::new(),
@@ -100,14 +101,18 @@ impl Entries {
             Err(problem) => error!(
                 "changed configuration is not applied, everything goes on as it was: {problem}"
             ),
-            Ok(Loaded { config, problems }) if config.runners.is_empty() => {
+            Ok(Loaded {
+                config, problems, ..
+            }) if config.runners.is_empty() => {
                 tell(&problems);
                 error!(
                     "changed configuration is not applied, everything goes on as it was: none of its [[runners]] can \
                      work; next: mend it, or stop the manager with SIGQUIT"
                 );
             }
-            Ok(Loaded { config, problems }) => {
+            Ok(Loaded {
+                config, problems, ..
+            }) => {
                 tell(&problems);
                 self.apply(config, &problems);
             }

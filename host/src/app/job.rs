@@ -83,6 +83,7 @@ pub(super) async fn run(
         payload: Arc::new(payload),
         runner: serving.runner.clone(),
         manager: serving.process.identity.clone(),
+        server_files: Arc::new(serving.client.server_files()),
         short_token: serving.short_token.clone(),
         concurrent_id: number.value(),
         project_concurrent_id: project_number.value(),
@@ -266,10 +267,11 @@ fn open_trace(
     let payload = &work.payload;
     let prepared = plan::prepare(work).ok();
     // A refused payload may still quote a value in its refusal.
-    let phrases = match &prepared {
+    let mut phrases = match &prepared {
         Some(prepared) => prepared.variables.masked(),
         None => masked_as_sent(payload),
     };
+    phrases.extend(work.server_files.secret_lines());
     let mut prefixes = payload.features.token_mask_prefixes.clone();
     if flags.is_on(flags::MASK_ALL_DEFAULT_TOKENS) {
         prefixes.extend(Masks::all_default_prefixes());

@@ -37,6 +37,7 @@ pub async fn verify(config: &Config, name: Option<&str>) -> anyhow::Result<bool>
         asked += 1;
         let client = Client::new(Settings {
             url: runner.url.clone(),
+            server_tls: runner.server_tls.clone(),
             token: runner.token.clone(),
             system_id: SystemId::of_machine(&config.path).id,
             executor: runner.executor.name(),

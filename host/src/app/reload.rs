@@ -1,6 +1,7 @@
-//! When the configuration is read again: its file changed and then stood still, or SIGHUP asked for it.
+//! When the configuration is read again: its file or one that it names changed and then stood still, or SIGHUP asked
+//! for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
@@ -16,23 +17,26 @@ struct Stamp {
     bytes: u64,
 }
 
-/// The configuration's file, as last read and as last looked at.
+/// The configuration's file and those that it names, as last read and as last looked at.
 #[derive(Debug)]
 pub(super) struct ConfigFile {
     path: PathBuf,
-    read: Stamp,
-    looked: Stamp,
+    named: Vec<PathBuf>,
+    read: Vec<Stamp>,
+    looked: Vec<Stamp>,
 }
 
 impl ConfigFile {
-    pub(super) fn new(path: PathBuf) -> Self {
+    /// One that was read a moment ago.
+    pub(super) fn new(path: PathBuf, named: Vec<PathBuf>) -> Self {
         let mut file = Self {
             path,
-            read: Stamp::default(),
-            looked: Stamp::default(),
+            named,
+            read: Vec::new(),
+            looked: Vec::new(),
         };
         file.read = file.look();
-        file.looked = file.read;
+        file.looked.clone_from(&file.read);
         file
     }
 
@@ -46,8 +50,9 @@ impl ConfigFile {
             }
             let now = self.look();
             let settled = now == self.looked;
+            let is_new = now != self.read;
             self.looked = now;
-            if settled && now != self.read {
+            if settled && is_new {
                 return;
             }
         }
@@ -55,17 +60,54 @@ impl ConfigFile {
 
     pub(super) fn load(&mut self) -> Result<Loaded, Fatal> {
         self.read = self.look();
-        config::load(&self.path, |name| std::env::var(name).ok())
+        let loaded = config::load(&self.path, |name| std::env::var(name).ok());
+        if let Ok(loaded) = &loaded
+            && loaded.files != self.named
+        {
+            self.named.clone_from(&loaded.files);
+            self.read = self.look();
+        }
+        loaded
     }
 
-    fn look(&self) -> Stamp {
-        let found = std::fs::metadata(&self.path);
+    fn look(&self) -> Vec<Stamp> {
+        let files = std::iter::once(&self.path).chain(&self.named);
+        files.map(|file| Stamp::of(file)).collect()
+    }
+}
+
+impl Stamp {
+    /// Of nothing where there is nothing.
+    fn of(file: &Path) -> Self {
+        let found = std::fs::metadata(file);
         found.map_or_else(
-            |_| Stamp::default(),
-            |found| Stamp {
+            |_| Self::default(),
+            |found| Self {
                 modified: found.modified().ok(),
                 bytes: found.len(),
             },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_the_configuration_names_is_read_again_when_it_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, named) = (dir.path().join("config.toml"), dir.path().join("ca.pem"));
+        std::fs::write(&config, "concurrent = 1\n").unwrap();
+        let mut file = ConfigFile::new(config, vec![named.clone()]);
+        let asked = Notify::new();
+        let quiet = tokio::time::timeout(10 * LOOK_EVERY, file.changed(&asked));
+        assert!(quiet.await.is_err());
+        std::fs::write(&named, "what was not there before").unwrap();
+        tokio::time::timeout(10 * LOOK_EVERY, file.changed(&asked))
+            .await
+            .unwrap();
     }
 }

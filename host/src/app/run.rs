@@ -12,6 +12,7 @@ use super::entries::Entries;
 use super::monitor::Monitor;
 use super::places;
 use super::shutdown::Shutdown;
+use crate::config::server_url::ServerUrl;
 use crate::config::usable::Executor;
 use crate::config::{self, Problem, Severity, usable};
 use crate::coordinator::api::JobApi;
@@ -57,12 +58,13 @@ pub(super) struct Process {
 pub async fn run(options: RunOptions, loaded: config::Loaded) -> anyhow::Result<()> {
     let shutdown = Shutdown::default();
     shutdown.listen()?;
+    let files = loaded.files.clone();
     let process = Arc::new(Process::compose(&options, loaded, shutdown)?);
     report_left_jobs(&process);
     if let Some(address) = &options.listen_address {
         process.monitor.serve(address, &process.shutdown).await?;
     }
-    let entries = Entries::start(process.clone());
+    let entries = Entries::start(process.clone(), files);
     let ended = end(&process, entries).await;
     process.monitor.close().await;
     ended
@@ -198,12 +200,17 @@ fn hostname() -> String {
 fn report_left_jobs(process: &Process) {
     let api = |record: &JobRecord| -> Result<Arc<dyn JobApi>, String> {
         // A job's calls carry its own token; the runner's is not needed.
-        let url = record
+        let url: ServerUrl = record
             .url
             .parse()
             .map_err(|e| format!("its address is none: {e}"))?;
+        let config = process.config.borrow();
+        let entry = config.runners.iter().find(|runner| runner.url == url);
         let client = Client::new(Settings {
             url,
+            server_tls: entry
+                .map(|runner| runner.server_tls.clone())
+                .unwrap_or_default(),
             token: String::new().into(),
             system_id: process.system_id.clone(),
             executor: Executor::DockerAutoscaler.name(),

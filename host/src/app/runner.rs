@@ -83,14 +83,20 @@ pub(super) struct Permits {
 
 /// Serves one runner until it is retired or the process drains, and its last job has ended. An entry that cannot work
 /// ends here, with its reason in the log; the others go on.
-pub(super) async fn serve(process: Arc<Process>, orders: Orders) {
-    let runner = orders.entry.borrow().clone();
-    let name = runner.name.clone();
+pub(super) async fn serve(process: Arc<Process>, mut orders: Orders) {
     let draining = process.shutdown.draining().clone();
-    let serving = tokio::select! {
-        () = draining.cancelled() => return,
-        () = orders.retire.cancelled() => return,
-        serving = start(process, runner) => serving,
+    let (serving, name) = loop {
+        let runner = orders.entry.borrow_and_update().clone();
+        let name = runner.name.clone();
+        tokio::select! {
+            () = draining.cancelled() => return,
+            () = orders.retire.cancelled() => return,
+            serving = start(process.clone(), runner) => break (serving, name),
+            // What it waits for may never come under the old words.
+            changed = orders.entry.changed() => if changed.is_err() {
+                return;
+            }
+        }
     };
     match serving {
         Ok(serving) => work(serving, orders).await,
@@ -99,7 +105,7 @@ pub(super) async fn serve(process: Arc<Process>, orders: Orders) {
 }
 
 async fn start(process: Arc<Process>, runner: Arc<usable::Runner>) -> anyhow::Result<Serving> {
-    let client = client(&process, &runner)?;
+    let client = Client::new(settings(&process, &runner))?;
     let id = learn_id(&process, &runner, &client).await;
     let key = format!("{}|{id}", runner.url.to_string().trim_end_matches('/'));
     let of_runner = key.clone();
@@ -329,15 +335,15 @@ fn identity_digest(runner: &usable::Runner) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn client(process: &Process, runner: &usable::Runner) -> anyhow::Result<Client> {
-    let client = Client::new(Settings {
+fn settings(process: &Process, runner: &usable::Runner) -> Settings {
+    Settings {
         url: runner.url.clone(),
+        server_tls: runner.server_tls.clone(),
         token: runner.token.clone(),
         system_id: process.system_id.clone(),
         executor: runner.executor.name(),
         shell: runner.shell.name().to_owned(),
-    });
-    Ok(client?)
+    }
 }
 
 fn health(runner: &usable::Runner) -> Health {
@@ -452,7 +458,7 @@ async fn ask_once(serving: &Arc<Serving>) {
 impl Serving {
     /// The same fleet under another entry.
     async fn under(&self, runner: Arc<usable::Runner>) -> anyhow::Result<Self> {
-        let client = client(&self.process, &runner)?;
+        let client = self.client.under(settings(&self.process, &runner))?;
         self.scaler.reconfigure(runner.autoscaler.clone()).await?;
         self.limit.resize(runner.limit);
         Ok(Self {

@@ -8,9 +8,11 @@ mod coverage;
 mod docker;
 mod runner;
 mod services;
+mod tls;
 
+use std::cell::RefCell;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::DeTable;
@@ -31,6 +33,8 @@ const LOG_FORMATS: [&str; 3] = ["runner", "text", "json"];
 pub struct Loaded {
     pub config: Config,
     pub problems: Vec<Problem>,
+    /// What was looked for beside it, there or not: when one of these changes, so may the configuration.
+    pub files: Vec<PathBuf>,
 }
 
 /// Answers the text of a file that the configuration names.
@@ -63,18 +67,27 @@ pub fn check(
         });
     }
 
+    let looked_for = RefCell::<Vec<PathBuf>>::default();
+    let files = |file: &Path| {
+        looked_for.borrow_mut().push(file.to_owned());
+        files(file)
+    };
     let config = whole_file(
         path,
         Table::new(root.get_ref(), root.span(), &sink),
         &sink,
         env,
-        files,
+        &files,
     );
     let problems = sink.into_problems();
     if problems.iter().any(|p| p.severity == Severity::File) {
         return Err(Fatal::Unusable { problems });
     }
-    Ok(Loaded { config, problems })
+    Ok(Loaded {
+        config,
+        problems,
+        files: looked_for.into_inner(),
+    })
 }
 
 fn whole_file(
@@ -93,6 +106,7 @@ fn whole_file(
     }
     let log_level = known_word(&mut file, "log_level", &LOG_LEVELS);
     let log_format = known_word(&mut file, "log_format", &LOG_FORMATS);
+    let certs = path.parent().unwrap_or(Path::new("")).join("certs");
     let config = Config {
         path: path.to_owned(),
         concurrent: u32::try_from(concurrent.max(1)).unwrap_or(u32::MAX),
@@ -106,7 +120,7 @@ fn whole_file(
             .into_iter()
             .enumerate()
             .filter_map(|(index, entry)| {
-                runner::runner(entry.into_entry(index), index, env, files)
+                runner::runner(entry.into_entry(index), index, env, &certs, files)
                     .filter(|_| !sink.disables(index))
             })
             .collect(),

@@ -98,7 +98,7 @@ pub const ALL: &[FeatureFlag] = &[
     without(
         "FF_RESOLVE_FULL_TLS_CHAIN",
         false,
-        "the server's certificates are not handed to jobs yet",
+        "the chain that jobs get always ends at a root that this machine trusts, and no issuer is fetched from elsewhere",
     ),
     honoured(SCRIPT_SECTIONS, false),
     without("FF_SCRIPT_TO_STEP_MIGRATION", false, STEPS),

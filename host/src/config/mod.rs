@@ -13,6 +13,7 @@ pub mod problem;
 pub mod pull_policy;
 mod raw;
 pub mod scalars;
+pub mod server_tls;
 pub mod server_url;
 pub mod service;
 pub mod ulimit;
@@ -24,7 +25,7 @@ use std::path::Path;
 pub use check::Loaded;
 pub use problem::{Fatal, Problem, Severity};
 
-/// Reads and checks a `config.toml`, and the seccomp profiles that it names. `env` answers the environment's variables,
+/// Reads and checks a `config.toml`, and the files that it names. `env` answers the environment's variables,
 /// which only `url` and `token` may name.
 ///
 /// # Errors

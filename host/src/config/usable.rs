@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use super::device::Device;
 use super::gpus::Gpus;
 pub use super::pull_policy::PullPolicy;
+use super::server_tls::ServerTls;
 use super::server_url::ServerUrl;
 use super::service::Services;
 use super::ulimit::Ulimit;
@@ -39,6 +40,7 @@ pub struct Runner {
     pub name: String,
     /// Without a trailing slash or `/ci`.
     pub url: ServerUrl,
+    pub server_tls: ServerTls,
     pub id: Option<u64>,
     pub token: SecretString,
     /// Jobs at once of this runner; 0 is no limit.

@@ -1,8 +1,13 @@
 //! The HTTP client for one `[[runners]]` entry: `<url>/api/v4/…`.
 //!
-//! Redirects are not followed: a token would go where the operator did not send it.
+//! Redirects are not followed: a token would go where the operator did not send it. When an entry's words change, those
+//! who hold an older client of it dial as the newest does.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod refusal;
+mod trust;
+mod wire;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,9 +22,11 @@ use super::outcome::{FailureReason, Signal};
 use super::payload::{Job, JobToken};
 use super::presentation::{Presentation, user_agent};
 use super::retry::{Persisted, persist};
+use super::server_files::ServerFiles;
+use crate::config::server_tls::ServerTls;
 use crate::config::server_url::ServerUrl;
+use wire::Wire;
 
-const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// GitLab holds a request for jobs for 50 seconds while it has none.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 /// An update is small; one that is not answered by then is sent again, and asked for again before GitLab gives an
@@ -44,6 +51,7 @@ pub enum ClientProblem {
 pub struct Settings {
     /// As configured.
     pub url: ServerUrl,
+    pub server_tls: ServerTls,
     pub token: SecretString,
     pub system_id: SystemId,
     /// As configured, such as `docker-autoscaler`.
@@ -95,7 +103,8 @@ pub struct Client {
 }
 
 struct Shared {
-    http: reqwest::Client,
+    /// Shared with the clients before and after this one.
+    wire: Arc<Mutex<Wire>>,
     /// As the operator wrote it but for a login, for messages.
     url: String,
     api: String,
@@ -116,35 +125,46 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     pub fn new(settings: Settings) -> Result<Self, ClientProblem> {
-        let url = settings.url.to_string().trim_end_matches('/').to_owned();
-        let dialled = settings.url.with_login();
-        if !matches!(dialled.scheme(), "http" | "https") {
-            return Err(ClientProblem::Scheme { url });
-        }
-        let http = reqwest::Client::builder()
-            .user_agent(user_agent())
-            .connect_timeout(DIAL_TIMEOUT)
-            .tcp_keepalive(Duration::from_secs(30))
-            .pool_idle_timeout(Duration::from_secs(90))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|e| ClientProblem::Build {
-                url: url.clone(),
-                cause: causes(&e),
-            })?;
-        let base = dialled.as_str().trim_end_matches('/');
+        let wire = wire(&settings)?;
+        Ok(Self::on(Arc::new(Mutex::new(wire)), settings))
+    }
+
+    /// The client of the same GitLab under other words. This one, and what was cloned of it, dials as the new one does:
+    /// a job outlives the certificates that it began with.
+    pub fn under(&self, settings: Settings) -> Result<Self, ClientProblem> {
+        let wire = wire(&settings)?;
+        *self.lock() = wire;
+        Ok(Self::on(self.shared.wire.clone(), settings))
+    }
+
+    fn on(wire: Arc<Mutex<Wire>>, settings: Settings) -> Self {
+        let base = settings.url.with_login().as_str().trim_end_matches('/');
         let base = base.strip_suffix("/ci").unwrap_or(base);
-        Ok(Self {
+        Self {
             shared: Arc::new(Shared {
-                http,
+                wire,
                 api: format!("{base}/api/v4/"),
-                url,
+                url: shown(&settings.url),
                 token: settings.token,
                 system_id: settings.system_id,
                 presentation: Presentation::new(settings.executor, &settings.shell),
                 last_update: Mutex::default(),
             }),
-        })
+        }
+    }
+
+    /// For a job that GitLab just gave.
+    pub fn server_files(&self) -> ServerFiles {
+        self.wire().server_files()
+    }
+
+    fn wire(&self) -> Wire {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Wire> {
+        let wire = self.shared.wire.lock();
+        wire.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for a job; may wait as long as GitLab holds the request.
@@ -246,7 +266,7 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str, timeout: Duration) -> reqwest::RequestBuilder {
-        self.shared
+        self.wire()
             .http
             .request(method, format!("{}{path}", self.shared.api))
             .timeout(timeout)
@@ -254,13 +274,17 @@ impl Client {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response<Bytes>, NoAnswer> {
-        let unreachable = |e: reqwest::Error| NoAnswer {
+        let url = &self.shared.url;
+        let unreachable = |e: reqwest::Error| {
+            NoAnswer {
             connected: !e.is_connect(),
-            text: format!(
-                "cannot reach GitLab at {}: {}; next: check url in config.toml, and that this machine gets there",
-                self.shared.url,
-                causes(&e.without_url())
-            ),
+            text: refusal::told(&e, url, &self.wire().tls).unwrap_or_else(|| {
+                format!(
+                    "cannot reach GitLab at {url}: {}; next: check url in config.toml, and that this machine gets there",
+                    causes(&e.without_url())
+                )
+            }),
+        }
         };
         let response = request.send().await.map_err(unreachable)?;
         let (status, headers) = (response.status(), response.headers().clone());
@@ -414,6 +438,20 @@ impl JobApi for Client {
         }
         answer
     }
+}
+
+fn wire(settings: &Settings) -> Result<Wire, ClientProblem> {
+    let url = shown(&settings.url);
+    if !matches!(settings.url.with_login().scheme(), "http" | "https") {
+        return Err(ClientProblem::Scheme { url });
+    }
+    let variable = |name: &str| std::env::var(name).ok();
+    Wire::new(&settings.url, settings.server_tls.clone(), &variable)
+        .map_err(|cause| ClientProblem::Build { url, cause })
+}
+
+fn shown(url: &ServerUrl) -> String {
+    url.to_string().trim_end_matches('/').to_owned()
 }
 
 /// A request without an answer.

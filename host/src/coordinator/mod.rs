@@ -25,6 +25,7 @@ pub mod payload;
 pub mod pending;
 mod presentation;
 pub mod retry;
+pub mod server_files;
 mod spool;
 mod timestamps;
 pub mod trace;

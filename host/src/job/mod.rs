@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use crate::config::usable::Runner;
 use crate::coordinator::payload::Job;
+use crate::coordinator::server_files::ServerFiles;
 
 /// What makes this manager known in job logs and variables.
 #[derive(Clone, Debug)]
@@ -45,6 +46,7 @@ pub struct Work {
     pub payload: Arc<Job>,
     pub runner: Arc<Runner>,
     pub manager: Arc<ManagerIdentity>,
+    pub server_files: Arc<ServerFiles>,
     /// The runner token's first characters, as GitLab shows them.
     pub short_token: String,
     /// Lowest number that no other job of this runner has; `CI_CONCURRENT_ID`.

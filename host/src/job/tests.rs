@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{ManagerIdentity, Work};
+use crate::config::server_tls::ServerTls;
 use crate::config::usable::{
     Autoscaler, Connector, Docker, Executor, PullPolicy, Runner, Shell, StateStorage, Throttle,
 };
@@ -39,6 +40,7 @@ pub(super) fn work(parts: &Value) -> Work {
             system_id: "s_1".into(),
             hostname: "manager".into(),
         }),
+        server_files: Arc::default(),
         short_token: "tok123456".into(),
         concurrent_id: 4,
         project_concurrent_id: 2,
@@ -50,6 +52,7 @@ pub(super) fn runner() -> Runner {
         index: 0,
         name: "lab".into(),
         url: "https://git.example.com".parse().unwrap(),
+        server_tls: ServerTls::default(),
         id: Some(1),
         token: "glrt-tok123456789".to_owned().into(),
         limit: 0,

@@ -1,6 +1,9 @@
 //! A job's variables: composed of the runner's and GitLab's, the last definition of a name wins, expanded once.
 
+use secrecy::ExposeSecret as _;
+
 use crate::coordinator::payload::Variable;
+use crate::coordinator::server_files::ServerFiles;
 
 use super::Work;
 use super::flags::Flags;
@@ -87,6 +90,7 @@ pub fn compose(work: &Work, directories: &Directories, flags: &Flags) -> Variabl
             ..plain("CI_JOB_TOKEN", &payload.token.0)
         },
     ]);
+    list.extend(server_files(&work.server_files));
     let of_job = payload.variables.iter().filter(|v| is_no_flag(&v.key));
     list.extend(of_job.cloned());
     list.extend([
@@ -103,6 +107,28 @@ pub fn compose(work: &Work, directories: &Directories, flags: &Flags) -> Variabl
         list,
         tmp_dir: directories.tmp.clone(),
     }
+}
+
+/// Files by which a job reaches GitLab as the manager does. The key is nobody's but the job's own.
+fn server_files(files: &ServerFiles) -> Vec<Variable> {
+    let file = |key, value: &str| Variable {
+        file: true,
+        raw: true,
+        ..plain(key, value)
+    };
+    let mut all = Vec::new();
+    if let Some(authority) = &files.authority {
+        all.push(file("CI_SERVER_TLS_CA_FILE", authority));
+    }
+    if let Some(client) = &files.client {
+        all.push(file("CI_SERVER_TLS_CERT_FILE", &client.certificate));
+        all.push(Variable {
+            public: false,
+            masked: true,
+            ..file("CI_SERVER_TLS_KEY_FILE", client.key.expose_secret())
+        });
+    }
+    all
 }
 
 /// Git's global configuration of a job whose git commands all get the job's token, inside the project and outside of it.

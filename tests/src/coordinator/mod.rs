@@ -11,6 +11,7 @@
 
 mod api;
 mod fault;
+mod front;
 mod git;
 pub mod job;
 mod ledger;
@@ -24,9 +25,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 pub use fault::{Endpoint, Fault};
+pub use front::Certificates;
 pub use ledger::{JobRecord, JobState, Update};
 
 use crate::journal::{Fact, Journal};
+use front::Front;
 use job::Job;
 use ledger::Ledger;
 
@@ -55,9 +58,18 @@ impl fmt::Display for JobId {
     }
 }
 
+/// How GitLab is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    Plain,
+    /// With TLS, and only to those who show a certificate of the lab's own authority.
+    Secured,
+}
+
 /// The server; it stops when this is dropped.
 pub struct Coordinator {
     shared: Arc<Shared>,
+    certificates: Option<Certificates>,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -87,11 +99,23 @@ impl Shared {
 
 impl Coordinator {
     /// Listens on a free port of `address`; keeps its git repository in `dir`.
-    pub async fn start(address: IpAddr, dir: &Path, journal: Journal) -> Result<Self> {
+    pub async fn start(
+        address: IpAddr,
+        dir: &Path,
+        journal: Journal,
+        speech: Speech,
+    ) -> Result<Self> {
         let listener = tokio::net::TcpListener::bind(SocketAddr::new(address, 0))
             .await
             .with_context(|| format!("the lab's GitLab cannot listen on {address}"))?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let address = listener.local_addr()?;
+        let (certificates, url) = match speech {
+            Speech::Plain => (None, format!("http://{address}")),
+            Speech::Secured => {
+                let made = Certificates::make(dir.join("gitlab-tls"), &address).await?;
+                (Some(made), format!("https://{address}"))
+            }
+        };
         let shared = Arc::new(Shared {
             ledger: Mutex::default(),
             faults: Mutex::default(),
@@ -100,11 +124,24 @@ impl Coordinator {
             url,
         });
         let router = api::router(Arc::clone(&shared));
-        let server = tokio::spawn(async move {
-            // Ends only with the task: a listener that was bound does not fail for good.
-            let _ = axum::serve(listener, router).await;
-        });
-        Ok(Self { shared, server })
+        // Each ends only with its task: a listener that was bound does not fail for good.
+        let server = match &certificates {
+            None => tokio::spawn(async { drop(axum::serve(listener, router).await) }),
+            Some(certificates) => {
+                let front = Front::before(listener, certificates)?;
+                tokio::spawn(async { drop(axum::serve(front, router).await) })
+            }
+        };
+        Ok(Self {
+            shared,
+            certificates,
+            server,
+        })
+    }
+
+    /// Of one that is secured.
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 
     pub fn url(&self) -> &str {

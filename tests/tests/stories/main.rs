@@ -22,6 +22,7 @@ mod reload;
 mod rogue_beside_job;
 mod scaling;
 mod scripts;
+mod secured;
 mod services;
 mod soak;
 mod why;

@@ -1,11 +1,12 @@
 //! One `[[runners]]` entry.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::{Files, autoscaler, docker};
+use super::{Files, autoscaler, docker, tls};
 use crate::config::flags;
 use crate::config::raw::Table;
 use crate::config::scalars::{self, GoDuration};
@@ -21,11 +22,12 @@ pub(super) fn runner(
     mut entry: Table<'_>,
     index: usize,
     env: &dyn Fn(&str) -> Option<String>,
+    certs: &Path,
     files: Files<'_>,
 ) -> Option<Runner> {
     // What other executors need is none of our business: one problem, not one for each of their keys.
     let executor = executor(&mut entry)?;
-    let runner = ours(&mut entry, index, executor, env, files);
+    let runner = ours(&mut entry, index, executor, env, certs, files);
     not_yet(&mut entry);
     entry.finish();
     runner
@@ -37,11 +39,13 @@ fn ours(
     index: usize,
     executor: Executor,
     env: &dyn Fn(&str) -> Option<String>,
+    certs: &Path,
     files: Files<'_>,
 ) -> Option<Runner> {
     let name = entry.string("name").unwrap_or_default();
     let url = url(entry, env);
     let token = token(entry, env);
+    let server_tls = tls::server_tls(entry, url.as_ref(), certs, files);
     let shell = shell(entry);
     let docker = match entry.table("docker") {
         Some(table) => Some(slot_cgroups(entry, docker::docker(table, executor, files))),
@@ -107,6 +111,7 @@ fn ours(
             .and_then(GoDuration::positive),
         custom_build_dir_enabled,
         url: url?,
+        server_tls,
         token: token?,
         executor,
         docker: docker?,
@@ -282,9 +287,6 @@ fn feature_flags(entry: &mut Table<'_>) -> BTreeMap<String, bool> {
 /// Keys of GitLab Runner that are known and do nothing here yet, or need nothing.
 fn not_yet(entry: &mut Table<'_>) {
     entry.without_effect(&[
-        "tls-ca-file",
-        "tls-cert-file",
-        "tls-key-file",
         "labels",
         "proxy_exec",
         "strict_check_interval",

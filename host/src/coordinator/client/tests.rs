@@ -1,6 +1,9 @@
 //! The client against a GitLab on a loopback socket that answers what the test says and notes what it got.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod dialled;
+mod secured;
+
 use std::collections::VecDeque;
 
 use axum::body::Body;
@@ -103,14 +106,18 @@ impl Gitlab {
 }
 
 fn client(url: &str) -> Client {
-    Client::new(Settings {
+    Client::new(settings(url)).unwrap()
+}
+
+fn settings(url: &str) -> Settings {
+    Settings {
         url: url.parse().unwrap(),
+        server_tls: ServerTls::default(),
         token: "glrt-runner-secret".to_owned().into(),
         system_id: SystemId::parse("s_0123456789ab").unwrap(),
         executor: "docker-autoscaler",
         shell: "sh".into(),
-    })
-    .unwrap()
+    }
 }
 
 fn key() -> JobKey {
@@ -447,13 +454,7 @@ fn a_client_shows_no_secret_and_wants_http() {
         shown.contains("https://gitlab.example") && !shown.contains("secret"),
         "{shown}"
     );
-    let problem = Client::new(Settings {
-        url: "ftp://gitlab.example".parse().unwrap(),
-        token: "t".to_owned().into(),
-        system_id: SystemId::parse("s_0123456789ab").unwrap(),
-        executor: "docker-autoscaler",
-        shell: "sh".into(),
-    });
+    let problem = Client::new(settings("ftp://gitlab.example"));
     assert!(
         problem
             .err()

@@ -1,9 +1,12 @@
 //! Composition and expansion, by tables.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use serde_json::json;
 
+use crate::coordinator::server_files::{ClientFiles, ServerFiles};
 use crate::job::plan;
 use crate::job::tests::work;
 
@@ -65,6 +68,40 @@ fn values_are_expanded_once_against_unexpanded_ones() {
             .filter(|(key, _)| key == "TWICE")
             .count(),
         1
+    );
+}
+
+#[test]
+fn files_for_gitlabs_tls_are_the_jobs_and_the_key_is_nobody_elses() {
+    let key =
+        "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqG\n-----END PRIVATE KEY-----\n";
+    let mut work = work(&json!({}));
+    let nothing = plan::prepare(&work).unwrap().variables;
+    assert_eq!(nothing.get("CI_SERVER_TLS_CA_FILE"), None);
+    work.server_files = Arc::new(ServerFiles {
+        authority: Some("chain of $HOME".to_owned()),
+        client: Some(ClientFiles {
+            certificate: "certificate".to_owned(),
+            key: key.to_owned().into(),
+        }),
+    });
+    let variables = plan::prepare(&work).unwrap().variables;
+    for (name, content) in [
+        ("CI_SERVER_TLS_CA_FILE", "chain of $HOME"),
+        ("CI_SERVER_TLS_CERT_FILE", "certificate"),
+        ("CI_SERVER_TLS_KEY_FILE", key),
+    ] {
+        let path = format!("{}/{name}", variables.tmp_dir());
+        assert_eq!(variables.get(name), Some(path));
+        assert_eq!(variables.content(name).as_deref(), Some(content));
+    }
+    let public = variables.for_service(&[]);
+    let is_public = |name| public.iter().any(|(key, _)| key == name);
+    assert!(is_public("CI_SERVER_TLS_CERT_FILE") && !is_public("CI_SERVER_TLS_KEY_FILE"));
+    assert!(variables.masked().contains(&key.to_owned()));
+    assert_eq!(
+        work.server_files.secret_lines(),
+        ["MIGHAgEAMBMGByqGSM49AgEGCCqG"]
     );
 }
 

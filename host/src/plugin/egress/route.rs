@@ -5,10 +5,9 @@
 
 use std::fmt;
 
-use hyper_util::client::proxy::matcher::Matcher;
-
 use crate::plugin::address::AddressRules;
 use crate::plugin::grants::{Proxy, ProxyUrl, Target};
+use crate::proxies::{Named, Proxies};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Route {
@@ -23,15 +22,9 @@ pub(super) enum Routes {
     Environment {
         https: Option<ProxyUrl>,
         http: Option<ProxyUrl>,
-        /// Intercepts what `NO_PROXY` does not name.
-        exceptions: Box<Matcher>,
+        environment: Box<Proxies>,
     },
 }
-
-/// Each may be written in capitals or not, as programs differ.
-const HTTPS: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-const HTTP: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 impl Routes {
     /// `variable` looks into the environment. The problem names the variable, and never its value.
@@ -39,32 +32,23 @@ impl Routes {
         proxy: Option<&Proxy>,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
-        let first = |names: &[&'static str]| {
-            let mut set = names
-                .iter()
-                .filter_map(|name| Some((*name, variable(name)?)));
-            set.find(|(_, value)| !value.is_empty())
-        };
-        let proxy_of = |names: &[&'static str]| match first(names) {
-            None => Ok(None),
-            Some((name, value)) => ProxyUrl::parse(&value)
-                .map(Some)
-                .map_err(|problem| format!("{name} of the environment is no proxy: {problem}")),
+        let proxy_of = |named: &Option<Named>| {
+            let parse = |Named { variable, value }: &Named| {
+                ProxyUrl::parse(value).map_err(|problem| {
+                    format!("{variable} of the environment is no proxy: {problem}")
+                })
+            };
+            named.as_ref().map(parse).transpose()
         };
         Ok(match proxy {
             None => Self::Direct,
             Some(Proxy::Url(url)) => Self::Through(url.clone()),
             Some(Proxy::Environment) => {
-                let exceptions = first(&EXCEPTIONS).map(|(_, value)| value);
-                // Which proxy it names does not matter: only whether it names one is asked.
-                let matcher = Matcher::builder()
-                    .all("http://proxy")
-                    .no(exceptions.unwrap_or_default())
-                    .build();
+                let environment = Box::new(Proxies::read(variable));
                 Self::Environment {
-                    https: proxy_of(&HTTPS)?,
-                    http: proxy_of(&HTTP)?,
-                    exceptions: Box::new(matcher),
+                    https: proxy_of(&environment.https)?,
+                    http: proxy_of(&environment.http)?,
+                    environment,
                 }
             }
         })
@@ -78,11 +62,11 @@ impl Routes {
             Self::Environment {
                 https,
                 http,
-                exceptions,
+                environment,
             } => {
                 let proxy = if target.is_https() { https } else { http };
                 let uri: Option<http::Uri> = target.to_string().parse().ok();
-                let is_excepted = uri.is_none_or(|uri| exceptions.intercept(&uri).is_none());
+                let is_excepted = uri.is_none_or(|uri| environment.is_excepted(&uri));
                 proxy.as_ref().filter(|_| !is_excepted)
             }
         };

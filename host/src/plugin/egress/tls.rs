@@ -23,6 +23,7 @@ use sha2::Digest as _;
 
 use crate::plugin::grants::{CertificateDigest, ClientCertificate, Target, Tls};
 use crate::plugin::secrets::read_regular;
+use crate::tls::refuses_client;
 
 /// Reads the files that `tls` names. The problem says which file and why.
 pub(super) fn client_config(tls: &Tls) -> Result<ClientConfig, String> {
@@ -179,14 +180,7 @@ pub(super) fn told(problem: &rustls::Error, target: &Target) -> Option<String> {
         rustls::Error::InvalidCertificate(problem) => {
             Some(format!("its certificate is not accepted: {problem}"))
         }
-        rustls::Error::AlertReceived(
-            alert @ (rustls::AlertDescription::CertificateRequired
-            | rustls::AlertDescription::BadCertificate
-            | rustls::AlertDescription::UnknownCA
-            | rustls::AlertDescription::CertificateUnknown
-            | rustls::AlertDescription::HandshakeFailure
-            | rustls::AlertDescription::AccessDenied),
-        ) => Some(format!(
+        rustls::Error::AlertReceived(alert) if refuses_client(*alert) => Some(format!(
             "it refused the connection ({alert:?}); if it demands a client certificate, write \
              tls.\"{host}\" = {{ client_cert = \"…\", client_key = \"…\" }}"
         )),

@@ -75,7 +75,7 @@ fn every_problem_of_an_entry_says_what_and_what_next() {
         ),
         (
             "tls-ca-file = \"/ca.pem\"",
-            "tls-ca-file: has no effect yet; the entry runs without it",
+            "tls-ca-file: /ca.pem is not there and the entry runs without it; put the file there, or remove the key",
             true,
         ),
         (
