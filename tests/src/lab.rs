@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::cloud::Cloud;
 use crate::coordinator::{Coordinator, Speech};
+use crate::front::Front;
 use crate::installation::Installation;
 use crate::instances::{Instances, REGISTRY_HOST, Site};
 use crate::journal::{Fact, Journal};
@@ -70,6 +71,11 @@ impl Lab {
     /// Another registry, which the instances reach.
     pub async fn start_registry(&self, door: Door) -> Result<ImageRegistry> {
         ImageRegistry::start(&self.run, door).await
+    }
+
+    /// Another way to a registry, which answers so many requests for a manifest with 503 first.
+    pub async fn start_front(&self, registry: &ImageRegistry, refusals: usize) -> Result<Front> {
+        Front::start(self.run.host(1).into(), &registry.address, refusals).await
     }
 
     /// The documented configuration with this lab's url, token and paths.

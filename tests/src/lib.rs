@@ -16,6 +16,7 @@ pub mod cloud_alone;
 pub mod coordinator;
 pub mod detour;
 pub mod figures;
+pub mod front;
 pub mod installation;
 pub mod instances;
 pub mod journal;

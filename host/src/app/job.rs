@@ -167,8 +167,12 @@ async fn carry_out(
         let (machine, slot) = (acquisition.machine().clone(), acquisition.slot());
         // Nobody to take it means that the job has ended: then the slot goes back at once.
         let _ = hold.send(acquisition);
-        DockerExecutor::new(machine, slot, plan, waiting.runner.docker.clone())
-            .map_err(|e| AcquireProblem(e.to_string()))
+        Ok(DockerExecutor::new(
+            machine,
+            slot,
+            plan,
+            waiting.runner.docker.clone(),
+        )?)
     };
     let stopping = serving.process.shutdown.stopping().clone();
     let Ended { outcome, executor } =
@@ -200,7 +204,7 @@ async fn acquire(
         Ok(acquisition) => monitor.job_acquired(serving, job, acquisition, waited),
         Err(why) => monitor.job_not_served(serving, job, why, waited),
     }
-    acquired.map_err(AcquireProblem)
+    acquired.map_err(AcquireProblem::NoInstance)
 }
 
 /// The fleet's own last word on why there is no slot.

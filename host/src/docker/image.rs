@@ -130,14 +130,14 @@ async fn obtain_pausing(
                 ));
                 // That the image is not there either says nothing of why it could not be pulled.
                 if last.is_none() || *policy != PullPolicy::Never {
-                    last = Some(error);
+                    last = Some((*policy, error));
                 }
             }
         }
     }
     Err(last.map_or_else(
         || failed(format!("no pull policy for image {}", wanted.name)),
-        |last| failure::of_image(wanted.name, wanted.policies, &last),
+        |(policy, error)| failure::of_image(wanted.name, wanted.policies, policy, &error),
     ))
 }
 

@@ -73,7 +73,7 @@ pub fn prepare(work: &Work) -> Result<Prepared, String> {
     let mut warnings = refuse::warnings(&work.payload);
     warnings.extend(flag_problems);
     warnings.extend(problems);
-    let network = services::network(work, &settings);
+    let network = services::network(work, &flags);
     if let Network::PerBuild { name, .. } = &network {
         variables.set("CI_BUILD_NETWORK_NAME", name);
     }

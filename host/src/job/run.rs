@@ -27,10 +27,11 @@ use tracing::info;
 use crate::config::flags::LOG_IMAGES;
 use crate::config::usable::{self, Autoscaler};
 use crate::coordinator::outcome::{FailureReason, Outcome, Signal};
-use crate::docker::stage::{Addresses, Executor, Plan};
+use crate::docker::stage::{Addresses, Executor, Plan, StageFailure};
 
 use super::log::{Gate, JobLog};
 use super::plan::{self, Prepared, job_timeout};
+use super::stage::failure_outcome;
 use super::{Work, lines};
 use course::Course;
 use interruption::{Interruption, Watcher};
@@ -39,10 +40,29 @@ use interruption::{Interruption, Watcher};
 const SILENT_WAIT: Duration = Duration::from_secs(1);
 const PREPARE: &str = "prepare_executor";
 
-/// Why no instance could be had; a sentence for the job log.
+/// Why a job has nothing to run on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct AcquireProblem(pub String);
+pub enum AcquireProblem {
+    /// No instance could be had; a sentence for the job log.
+    #[error("{0}")]
+    NoInstance(String),
+    /// There is one, and what the job asks of Docker can be met on none.
+    #[error(transparent)]
+    Plan(#[from] StageFailure),
+}
+
+impl AcquireProblem {
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::NoInstance(message) => Outcome::Failed {
+                reason: FailureReason::RunnerSystemFailure,
+                exit_code: None,
+                message,
+            },
+            Self::Plan(failure) => failure_outcome(None, failure),
+        }
+    }
+}
 
 /// What became of a job, and where it ran.
 pub struct Ended<E> {
@@ -187,11 +207,7 @@ async fn wait_for<E>(
     };
     tokio::select! {
         biased;
-        acquired = acquire => acquired.map_err(|problem| Outcome::Failed {
-            reason: FailureReason::RunnerSystemFailure,
-            exit_code: None,
-            message: problem.to_string(),
-        }),
+        acquired = acquire => acquired.map_err(AcquireProblem::outcome),
         why = watcher.interrupted(Signal::Cancel) => Err(why.outcome()),
         never = told => match never {},
     }

@@ -2,20 +2,22 @@
 
 mod name;
 
+use super::flags::Flags;
 use super::plan::short_name;
 use super::settings::Settings;
 use super::variables::Variables;
 use super::{Work, image};
+use crate::config::flags::NETWORK_PER_BUILD;
 use crate::config::service::Definition;
 use crate::coordinator::payload::{Image, Variable};
 use crate::docker::stage::{Network, Service, Services};
 use name::ImageName;
 
 /// Which network the job's containers share.
-pub(super) fn network(work: &Work, settings: &Settings) -> Network {
+pub(super) fn network(work: &Work, flags: &Flags) -> Network {
     let docker = &work.runner.docker;
     match &docker.network_mode {
-        None if settings.network_per_build => Network::PerBuild {
+        None if flags.is_on(NETWORK_PER_BUILD) => Network::PerBuild {
             name: short_name(work),
             mtu: docker.network_mtu,
             ipv6: docker.enable_ipv6,

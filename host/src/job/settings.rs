@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::Work;
 use super::plan::job_timeout;
 use super::variables::Variables;
-use crate::config::flags::NETWORK_PER_BUILD;
 use crate::config::scalars::GoDuration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +48,6 @@ pub struct Settings {
     pub debug_trace: bool,
     /// `CI_DEBUG_SERVICES`: what services print goes into the job's log.
     pub debug_services: bool,
-    /// `FF_NETWORK_PER_BUILD`: the job's containers get a network of their own.
-    pub network_per_build: bool,
 }
 
 const AFTER_SCRIPT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -121,7 +118,6 @@ pub fn read(variables: &Variables, work: &Work) -> Result<(Settings, Vec<String>
         after_script_ignore_errors: reader.parsed("AFTER_SCRIPT_IGNORE_ERRORS", true, go_bool),
         debug_trace: reader.debug("CI_DEBUG_TRACE", work.runner.debug_trace_disabled),
         debug_services: reader.debug("CI_DEBUG_SERVICES", work.runner.debug_trace_disabled),
-        network_per_build: reader.parsed(NETWORK_PER_BUILD, false, go_bool),
     };
     Ok((settings, reader.warnings))
 }

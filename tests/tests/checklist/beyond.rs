@@ -57,7 +57,10 @@ pub(super) const ROWS: &[Row] = &[
         number: (2, 6),
         keys: &["TestDockerCommandPullRetriesTransientRegistryFailure/success"],
         subject: "a later try has the image",
-        verdict: Open("no registry in a test comes back between two tries"),
+        verdict: Covered(&[
+            "host/src/docker/image/tests.rs::a_registry_that_comes_back_between_two_tries_gives_the_image",
+            "tests/tests/stories/images.rs::a_job_gets_the_platform_it_names_from_a_registry_that_comes_back_between_two_tries",
+        ]),
     },
     Row {
         number: (2, 7),

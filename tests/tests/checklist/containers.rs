@@ -17,7 +17,9 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 10),
         keys: &["TestDockerCommandWithAllowedImagesRun/expanded"],
         subject: "an image that a variable names is held against the list",
-        verdict: Open("lists and expansion are tested, each alone"),
+        verdict: Covered(&[
+            "tests/tests/stories/images.rs::policies_and_allow_lists_say_which_image_a_job_gets",
+        ]),
     },
     Row {
         number: (1, 11),
@@ -36,7 +38,7 @@ pub(super) const ROWS: &[Row] = &[
         ],
         subject: "an image that is not there fails the job by name",
         verdict: Covered(&[
-            "tests/tests/stories/bad_input.rs::an_image_that_does_not_exist_is_an_image_pull_failure",
+            "tests/tests/stories/bad_input.rs::an_image_that_does_not_exist_is_a_configuration_error",
             "host/src/docker/image/failure.rs::a_pull_error_s_words_give_its_class_reason_and_tries",
         ]),
     },
@@ -44,7 +46,9 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 12),
         keys: &["TestDockerCommandMissingServiceImage"],
         subject: "so does a service's image",
-        verdict: Open("no job asks for a service whose image is not there"),
+        verdict: Covered(&[
+            "tests/tests/stories/services.rs::a_service_that_does_not_answer_is_told_and_one_that_cannot_start_fails_the_job",
+        ]),
     },
     Row {
         number: (1, 13),
@@ -100,7 +104,9 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 22),
         keys: &["TestDockerExtendedConfigurationFromJob/image"],
         subject: "an entrypoint of the image, from the job",
-        verdict: Open("planned in a test, run in no container"),
+        verdict: Covered(&[
+            "tests/tests/stories/images.rs::policies_and_allow_lists_say_which_image_a_job_gets",
+        ]),
     },
     Row {
         number: (1, 23),
@@ -152,7 +158,9 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 25),
         keys: &["TestDockerServiceHealthcheck/fails in a network of the job"],
         subject: "the same with FF_NETWORK_PER_BUILD",
-        verdict: Open("services that do not answer are tested with links alone"),
+        verdict: Covered(&[
+            "tests/tests/stories/services.rs::a_service_that_does_not_answer_is_told_and_one_that_cannot_start_fails_the_job",
+        ]),
     },
     Row {
         number: (1, 26),
@@ -167,13 +175,17 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 26),
         keys: &["TestDockerServiceAliases/container"],
         subject: "the first 12 digits of the container's id are a name, too",
-        verdict: Open("links are planned with it; no job in a real daemon uses it"),
+        verdict: Covered(&[
+            "tests/tests/stories/services.rs::services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_with_links",
+        ]),
     },
     Row {
         number: (1, 27),
         keys: &["TestDockerServiceHealthcheckOverflow"],
         subject: "64 KiB of a service's log are shown at most",
-        verdict: Open("no service in a test says more"),
+        verdict: Covered(&[
+            "tests/tests/stories/services.rs::a_service_that_does_not_answer_is_told_and_one_that_cannot_start_fails_the_job",
+        ]),
     },
     Row {
         number: (1, 28),
@@ -259,7 +271,10 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 43),
         keys: &["Test_ContainerOptionsExpansion/log"],
         subject: "the log shows what they came to",
-        verdict: Open("shown of helper_image alone"),
+        verdict: Covered(&[
+            "tests/tests/stories/images.rs::policies_and_allow_lists_say_which_image_a_job_gets",
+            "tests/tests/stories/services.rs::services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_with_links",
+        ]),
     },
     Row {
         number: (1, 44),
@@ -308,8 +323,10 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         number: (1, 51),
         keys: &["TestDockerCommandWithPlatform/run"],
-        subject: "a container of a foreign platform runs",
-        verdict: Open("the lab has images of its own platform only"),
+        subject: "a container of an image for a foreign platform runs",
+        verdict: Covered(&[
+            "tests/tests/stories/images.rs::a_job_gets_the_platform_it_names_from_a_registry_that_comes_back_between_two_tries",
+        ]),
     },
     Row {
         number: (1, 52),
@@ -334,8 +351,10 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         number: (1, 54),
         keys: &["TestDockerCommand_MacAddressConfig/refused"],
-        subject: "mac_address where a container has no network, or another's",
-        verdict: Open("no test says what becomes of the job"),
+        subject: "mac_address where a container has no network, or another's: the job runs without it",
+        verdict: Covered(&[
+            "tests/tests/stories/docker_keys.rs::the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job",
+        ]),
     },
     Row {
         number: (1, 55),

@@ -193,7 +193,7 @@ async fn two_runners_on_one_group_are_refused() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_that_does_not_exist_is_an_image_pull_failure() -> Result<()> {
+async fn an_image_that_does_not_exist_is_a_configuration_error() -> Result<()> {
     let lab = Lab::start().await?;
     let manager = lab.start_manager(&lab.configuration().idle_count(1).max_instances(2))?;
     // By the registry's own name: behind a mirror's "no", Docker goes on to Docker Hub, which cannot be reached here.
@@ -203,14 +203,15 @@ async fn an_image_that_does_not_exist_is_an_image_pull_failure() -> Result<()> {
         .queue(Job::named("no image").image(&image).without_sources());
     let job = &lab.gitlab.ended(&[id], 3 * SOON).await?[0];
     ensure!(
-        job.failure_reason.as_deref() == Some("image_pull_failure"),
+        job.failure_reason.as_deref() == Some("runner_configuration_error"),
         "{:?}\n{}",
         job.failure_reason,
         job.log()
     );
     ensure!(job.log().contains("nobody/has-this"), "{}", job.log());
     // The operator reads the same reason as GitLab.
-    let words = ["job ended", &format!("job={}", id.0), "image_pull_failure"];
+    let job = format!("job={}", id.0);
+    let words = ["job ended", &job, "runner_configuration_error"];
     manager.says(&words, SOON).await?;
     lab.was_correct()
 }

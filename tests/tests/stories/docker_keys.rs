@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fleetling_lab::coordinator::JobState;
-use fleetling_lab::{Job, Lab};
+use fleetling_lab::coordinator::{JobRecord, JobState};
+use fleetling_lab::{Configuration, Job, Lab, Manager};
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -34,6 +34,15 @@ const KEYS: &str = r#"image = "busybox:latest"
     tmpfs = { "/scratch" = "rw,size=1m" }
     volumes = ["/cache", "/srv/of-instance:/data/$CI_JOB_NAME:ro"]"#;
 
+/// One instance that every job is run on.
+fn configuration(lab: &Lab, keys: &str) -> Configuration {
+    lab.configuration()
+        .replace("image = \"busybox:latest\"", keys)
+        .replace("max_use_count = 1", "max_use_count = 0")
+        .idle_count(1)
+        .max_instances(1)
+}
+
 /// Until it is let go.
 const WAIT: &str = "while [ ! -e /tmp/go ]; do sleep 0.2; done";
 
@@ -51,13 +60,7 @@ fn of_type<'a>(containers: &'a Value, kind: &str) -> Result<&'a Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job() -> Result<()> {
     let lab = Lab::start().await?;
-    let configuration = lab
-        .configuration()
-        .replace("image = \"busybox:latest\"", KEYS)
-        .replace("max_use_count = 1", "max_use_count = 0")
-        .idle_count(1)
-        .replace("max_instances = 10", "max_instances = 1");
-    let mut manager = lab.start_manager(&configuration)?;
+    let mut manager = lab.start_manager(&configuration(&lab, KEYS))?;
     // As a user who is nobody in the image: all of it must be open.
     let job = Job::named("keys")
         .script([
@@ -193,8 +196,49 @@ async fn the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job() ->
         .until(&instance, &format!("[ $({kept}) = 2 ]"), MINUTE)
         .await?;
 
+    what_a_job_cannot_have(&lab, &manager, &instance).await?;
     manager.quit()?;
     let status = manager.ended(MINUTE).await?;
     ensure!(status.success(), "{status}: {}", manager.said());
     lab.was_correct()
+}
+
+/// Changes the configuration for the `n`th time, and runs a job by it.
+async fn run_with(lab: &Lab, manager: &Manager, n: usize, keys: &str) -> Result<JobRecord> {
+    let image = "image = \"busybox:latest\"";
+    lab.rewrite(&configuration(lab, &format!("{image}\n    {keys}")))?;
+    manager.reload()?;
+    let applied = || {
+        let said = manager.said();
+        (said.matches("changed configuration is applied").count() == n).then_some(())
+    };
+    let what = format!("{keys:?} is applied");
+    lab.journal.until(&what, MINUTE, applied).await?;
+    let job = Job::named("cache").script(["echo it runs"]);
+    let job = lab.gitlab.queue(job.without_sources());
+    Ok(lab.gitlab.ended(&[job], 2 * MINUTE).await?.remove(0))
+}
+
+/// What cannot be had is left out where the job can do without, and fails it for its own reason where it cannot.
+async fn what_a_job_cannot_have(lab: &Lab, manager: &Manager, instance: &str) -> Result<()> {
+    let anchor = "docker run -d --name anchor busybox:latest sleep 600";
+    lab.instances.exec(instance, anchor).await?;
+    // There is no network that the address could belong to, or it is another container's.
+    for (n, mode) in [(1, "none"), (2, "container:anchor")] {
+        let keys = format!("network_mode = {mode:?}\n    mac_address = \"92:d0:c6:0a:29:33\"");
+        let ended = run_with(lab, manager, n, &keys).await?;
+        let (state, log) = (ended.state, ended.log());
+        ensure!(state == JobState::Success, "{mode}: {state} {log}");
+    }
+    // Known only once the job's variables are.
+    let twice = "volumes = [\"/cache\", \"/$CI_JOB_NAME\"]";
+    let ended = run_with(lab, manager, 3, twice).await?;
+    let (reason, log) = (ended.failure_reason.as_deref(), ended.log());
+    ensure!(
+        reason == Some("runner_configuration_error"),
+        "{reason:?} {log}"
+    );
+    let told = "Job failed: two volumes stand for \"/cache\"";
+    ensure!(log.contains(told), "no {told:?} in {log}");
+    Ok(())
 }

@@ -1,4 +1,5 @@
-//! Images from real registries: with a login and without, allowed and not, by every pull policy, with the registry away.
+//! Images from real registries: with a login and without, allowed and not, by every pull policy, for the platform that a
+//! job names, with the registry away or in trouble.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -30,7 +31,11 @@ async fn the_instance(lab: &Lab) -> Result<String> {
 
 /// A job of this image that tells what it runs on.
 fn job(image: &str, policies: &[&str]) -> Job {
-    let image = json!({ "name": image, "pull_policy": policies, "ports": [] });
+    job_of(json!({ "name": image, "pull_policy": policies, "ports": [] }))
+}
+
+/// The same with the image as the payload says it.
+fn job_of(image: Value) -> Job {
     Job::named("of an image")
         .part("image", image)
         .variable("HELPER", "busybox:latest")
@@ -130,7 +135,7 @@ async fn logins_come_from_every_source_and_never_by_a_helper_that_a_job_names() 
         "Failed to pull image with policy \"always\"",
         "no basic auth credentials",
     ];
-    failed(&nobody, "image_pull_failure", &words)?;
+    failed(&nobody, "runner_configuration_error", &words)?;
     ensure!(!nobody.log().contains("retrying"), "{}", nobody.log());
 
     let wrong = ended(&lab, with(&registry.login(USER, "guessed"))).await?;
@@ -138,7 +143,7 @@ async fn logins_come_from_every_source_and_never_by_a_helper_that_a_job_names() 
         "Authenticating with credentials from $DOCKER_AUTH_CONFIG",
         "unauthorized",
     ];
-    failed(&wrong, "image_pull_failure", &words)?;
+    failed(&wrong, "runner_configuration_error", &words)?;
     ensure!(!wrong.log().contains("guessed"), "{}", wrong.log());
 
     // A job may name any helper, and none of them runs.
@@ -150,7 +155,7 @@ async fn logins_come_from_every_source_and_never_by_a_helper_that_a_job_names() 
         "names the credential helper \"evil\", which is not run",
         "no basic auth credentials",
     ];
-    failed(&evil, "image_pull_failure", &words)?;
+    failed(&evil, "runner_configuration_error", &words)?;
     ensure!(!touched.exists(), "the helper of a job was run");
 
     let payload =
@@ -178,7 +183,7 @@ async fn logins_come_from_every_source_and_never_by_a_helper_that_a_job_names() 
     let absent = ended(&lab, job(&debian, &["always"])).await?;
     failed(
         &absent,
-        "image_pull_failure",
+        "runner_configuration_error",
         &[&from, "no basic auth credentials"],
     )?;
     let answer = json!({ "Username": USER, "Secret": PASSWORD }).to_string();
@@ -228,20 +233,21 @@ async fn policies_and_allow_lists_say_which_image_a_job_gets() -> Result<()> {
         "Failed to pull image with policy \"never\"",
         "No such image",
     ];
-    failed(&not_here, "image_pull_failure", &words)?;
+    failed(&not_here, "runner_system_failure", &words)?;
 
-    let elsewhere = ended(
-        &lab,
-        job(&format!("{}/library/busybox", lab.registry()), &["always"]),
-    )
-    .await?;
+    // Lists are held against what a name with variables comes to.
+    let named = |registry: &str, policy: &str| {
+        job("$REGISTRY/library/busybox", &[policy]).variable("REGISTRY", registry)
+    };
+    let elsewhere = format!("{}/library/busybox", lab.registry());
+    let refused = ended(&lab, named(&lab.registry(), "always")).await?;
     let words = [
-        "image is not present on list of allowed images:",
+        &format!("The \"{elsewhere}\" image is not present on list of allowed images:"),
         &format!("- {address}/library/*"),
         "- busybox:?.*",
         "disallowed image",
     ];
-    failed(&elsewhere, "runner_system_failure", &words)?;
+    failed(&refused, "runner_system_failure", &words)?;
 
     // The default image needs no list.
     let default = Job::named("default")
@@ -258,13 +264,22 @@ async fn policies_and_allow_lists_say_which_image_a_job_gets() -> Result<()> {
         ],
     )?;
 
-    let pulled = ended(&lab, job(&busybox, &["always"])).await?;
+    let pulled = ended(&lab, named(address, "always")).await?;
     let words = [
         "Using locally found image version",
+        &format!("Using Docker executor with image {busybox} ..."),
+        &format!("Using effective pull policy of [always] for container {busybox}"),
         &format!("Pulling docker image {busybox} ..."),
+        &format!("for {busybox} with digest {busybox}@sha256:"),
         "no Debian",
     ];
     passed(&pulled, &words)?;
+
+    // Whose entrypoint is the job's own becomes the shell that the script is for.
+    let entrypoint = ["sh", "-c", "export BEGUN=here; exec \"$0\" \"$@\""];
+    let begun = job_of(json!({ "name": busybox, "entrypoint": entrypoint, "ports": [] }));
+    let begun = ended(&lab, begun.script(["echo \"begun <$BEGUN>\""])).await?;
+    passed(&begun, &["begun <here>"])?;
 
     registry.stop()?;
     let away = ended(&lab, job(&busybox, &["always", "if-not-present"])).await?;
@@ -281,5 +296,83 @@ async fn policies_and_allow_lists_say_which_image_a_job_gets() -> Result<()> {
     let away = ended(&lab, job(&busybox, &["always"])).await?;
     let words = ["failed to pull image", "with specified policies [always]"];
     failed(&away, "runner_external_dependency_failure", &words)?;
+    lab.was_correct()
+}
+
+/// Makes of busybox an image for two platforms, with a file that tells which is which, and forgets it. Nothing here runs
+/// programs of a foreign processor, so both have the same ones: what is shown is which image a job gets.
+async fn push_for_two_platforms(lab: &Lab, instance: &str, image: &str) -> Result<()> {
+    let script = format!(
+        r#"set -e
+        export DOCKER_CLI_EXPERIMENTAL=enabled
+        docker pull -q busybox:latest >/dev/null
+        mkdir -p /tmp/foreign && cd /tmp/foreign
+        for processor in amd64 arm64; do
+          container=$(docker create busybox:latest)
+          echo "made for $processor" >/tmp/made-for
+          docker cp /tmp/made-for $container:/made-for
+          docker commit $container {image}:$processor >/dev/null
+          docker rm $container >/dev/null
+        done
+        docker save {image}:arm64 | tar -x
+        config=$(sed 's/.*"Config":"\([^"]*\)".*/\1/' manifest.json)
+        sed -i 's/"architecture":"amd64"/"architecture":"arm64"/' $config
+        tar -c . | docker load >/dev/null
+        for processor in amd64 arm64; do docker push -q {image}:$processor >/dev/null; done
+        docker manifest create --insecure {image}:latest {image}:amd64 {image}:arm64
+        docker manifest push --insecure {image}:latest
+        docker rmi {image}:amd64 {image}:arm64 >/dev/null"#
+    );
+    lab.instances.exec(instance, &script).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_gets_the_platform_it_names_from_a_registry_that_comes_back_between_two_tries()
+-> Result<()> {
+    let lab = Lab::start().await?;
+    let registry = lab.start_registry(Door::Open).await?;
+    // A pull asks once or twice before it gives up.
+    let front = lab.start_front(&registry, 2).await?;
+    let keys = "allowed_pull_policies = [\"always\", \"if-not-present\"]";
+    let _manager = lab.start_manager(&one_instance(&lab, keys))?;
+    let instance = the_instance(&lab).await?;
+    lab.instances
+        .until(&instance, "docker version", 3 * MINUTE)
+        .await?;
+
+    let busybox = format!("{}/library/busybox", front.address);
+    let troubled = ended(&lab, job(&busybox, &["always"])).await?;
+    let words = [
+        &format!("Pulling docker image {busybox} ..."),
+        &format!("Failed to pull image \"{busybox}\" (attempt #1), retrying:"),
+        "503 Service Unavailable",
+        "Using docker image sha256:",
+        "no Debian",
+    ];
+    passed(&troubled, &words)?;
+
+    let image = format!("{}/team/both", registry.address);
+    push_for_two_platforms(&lab, &instance, &image).await?;
+    let on = |platform: &str, policy: &str| {
+        let options = json!({ "docker": { "platform": platform } });
+        job_of(json!({
+            "name": image, "pull_policy": [policy], "executor_opts": options, "ports": []
+        }))
+        .script(["cat /made-for"])
+    };
+    let foreign = ended(&lab, on("linux/arm64", "always")).await?;
+    let words = [
+        &format!("Pulling docker image {image} for platform linux/arm64 ..."),
+        &format!("for {image} with digest {image}@sha256:"),
+        "made for arm64",
+    ];
+    passed(&foreign, &words)?;
+    // The other one is there, and is not the one that is wanted.
+    let own = ended(&lab, on("linux/amd64", "if-not-present")).await?;
+    let words = [
+        &format!("Pulling docker image {image} for platform linux/amd64 ..."),
+        "made for amd64",
+    ];
+    passed(&own, &words)?;
     lab.was_correct()
 }

@@ -85,29 +85,40 @@ impl Class {
         matches!(self, Self::Unreachable | Self::Throttled | Self::Server)
     }
 
-    /// An image that does not exist, or that the login does not open, is a pull failure here; GitLab Runner calls it a
-    /// configuration error, which GitLab shows as the script's own failure where it does not know that word.
+    /// As GitLab Runner has it: what whoever wrote the job or the configuration can mend is a configuration error.
     fn reason(self) -> FailureReason {
-        if self.may_pass() {
-            FailureReason::RunnerExternalDependencyFailure
-        } else {
-            FailureReason::ImagePullFailure
+        match self {
+            Self::Unreachable | Self::Throttled | Self::Server => {
+                FailureReason::RunnerExternalDependencyFailure
+            }
+            Self::NotFound | Self::Unauthorised => FailureReason::RunnerConfigurationError,
         }
     }
 }
 
-/// What remains when every policy was refused.
-pub(super) fn of_image(image: &str, policies: &[PullPolicy], last: &Error) -> StageFailure {
-    let error = last.to_string();
-    let class = Class::of(&error);
+/// What remains when every policy was refused: the error that counts, and the policy that met it.
+pub(super) fn of_image(
+    image: &str,
+    policies: &[PullPolicy],
+    policy: PullPolicy,
+    error: &Error,
+) -> StageFailure {
+    let text = error.to_string();
+    let class = Class::of(&text);
+    let reason = match class {
+        // Nobody was asked for it, and another instance may have it: GitLab may try the job again.
+        Some(Class::NotFound) if policy == PullPolicy::Never => FailureReason::RunnerSystemFailure,
+        Some(class) => class.reason(),
+        None => FailureReason::ImagePullFailure,
+    };
     StageFailure::Failed {
-        reason: class.map_or(FailureReason::ImagePullFailure, Class::reason),
+        reason,
         message: format!(
-            "failed to pull image {image:?} with specified policies {}: {error}",
+            "failed to pull image {image:?} with specified policies {}: {text}",
             listed(policies)
         ),
         // A registry's trouble has had its tries; the daemon's own has not.
-        retry: class.is_none() && site::may_pass(last),
+        retry: class.is_none() && site::may_pass(error),
     }
 }
 
@@ -122,25 +133,33 @@ mod tests {
         }
     }
 
+    fn judged(policy: PullPolicy, error: &Error) -> (FailureReason, bool) {
+        match of_image("a", &[policy], policy, error) {
+            StageFailure::Failed { reason, retry, .. } => (reason, retry),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Errors as daemons of 20.10 and 26.1 answer them.
     #[test]
     fn a_pull_error_s_words_give_its_class_reason_and_tries() {
         use Class::*;
         let outside = FailureReason::RunnerExternalDependencyFailure;
+        let wrong = FailureReason::RunnerConfigurationError;
         let pull = FailureReason::ImagePullFailure;
         for (status, words, class, reason, again) in [
             (
                 404,
                 "manifest for nope:latest not found: manifest unknown: manifest unknown",
                 Some(NotFound),
-                pull,
+                wrong,
                 false,
             ),
             (
                 404,
                 "No such image: nope:latest",
                 Some(NotFound),
-                pull,
+                wrong,
                 false,
             ),
             (
@@ -148,28 +167,35 @@ mod tests {
                 "pull access denied for nope, repository does not exist or may require 'docker login': denied: requested \
                  access to the resource is denied",
                 Some(Unauthorised),
-                pull,
+                wrong,
                 false,
             ),
             (
                 500,
                 "Head \"https://r/v2/a/manifests/1\": no basic auth credentials",
                 Some(Unauthorised),
-                pull,
+                wrong,
                 false,
             ),
             (
                 500,
                 "Head \"https://r/v2/a/manifests/1\": unauthorized: access denied",
                 Some(Unauthorised),
-                pull,
+                wrong,
+                false,
+            ),
+            (
+                500,
+                "denied: requested access to the resource is denied",
+                Some(Unauthorised),
+                wrong,
                 false,
             ),
             (
                 500,
                 "unauthorized: authentication required",
                 Some(Unauthorised),
-                pull,
+                wrong,
                 false,
             ),
             (
@@ -182,6 +208,13 @@ mod tests {
             (
                 500,
                 "Get \"https://r/v2/\": dial tcp 10.0.0.1:443: i/o timeout",
+                Some(Unreachable),
+                outside,
+                false,
+            ),
+            (
+                500,
+                "Get \"https://r/v2/\": read tcp 10.0.0.2:40000->10.0.0.1:443: read: connection reset by peer",
                 Some(Unreachable),
                 outside,
                 false,
@@ -218,17 +251,20 @@ mod tests {
             (400, "invalid reference format", None, pull, false),
         ] {
             assert_eq!(Class::of(words), class, "{words}");
-            let failure = of_image("a", &[PullPolicy::Always], &answered(status, words));
-            let StageFailure::Failed {
-                reason: found,
-                retry,
-                ..
-            } = failure
-            else {
-                panic!("{words}");
-            };
-            assert_eq!((found, retry), (reason, again), "{words}");
+            let error = answered(status, words);
+            let found = judged(PullPolicy::Always, &error);
+            assert_eq!(found, (reason, again), "{words}");
         }
+    }
+
+    #[test]
+    fn an_image_that_nobody_was_to_be_asked_for_is_the_instance_s_trouble() {
+        let absent = answered(404, "No such image: a:latest");
+        let found = |policy| judged(policy, &absent);
+        let system = FailureReason::RunnerSystemFailure;
+        assert_eq!(found(PullPolicy::Never), (system, false));
+        let wrong = FailureReason::RunnerConfigurationError;
+        assert_eq!(found(PullPolicy::IfNotPresent), (wrong, false));
     }
 
     #[test]

@@ -178,6 +178,27 @@ async fn a_registry_that_is_away_is_asked_three_times_and_then_the_next_policy_i
 }
 
 #[tokio::test]
+async fn a_registry_that_comes_back_between_two_tries_gives_the_image() {
+    let troubled = error(
+        500,
+        "received unexpected HTTP status: 503 Service Unavailable",
+    );
+    let daemon = Daemon::answering(vec![troubled, pulled(), image("amd64")]).await;
+    let told = told(&daemon, "r/a", None, &[PullPolicy::Always]).await;
+    assert_eq!(told.result.unwrap().usable_name, "busybox@sha256:00");
+    assert_eq!(
+        daemon.asked(),
+        ["pull r/a:latest", "pull r/a:latest", "look r/a:latest"]
+    );
+    insta::assert_snapshot!(told.log, @r#"
+    Using effective pull policy of [always] for container r/a
+    Pulling docker image r/a ...
+    WARNING: Failed to pull image "r/a" (attempt #1), retrying: Docker responded with status code 500: received unexpected HTTP status: 503 Service Unavailable
+    Using docker image sha256:0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0 for r/a with digest busybox@sha256:00 ...
+    "#);
+}
+
+#[tokio::test]
 async fn what_no_other_try_mends_is_tried_once_and_the_pull_gives_the_reason() {
     let denied = error(
         404,
@@ -195,7 +216,8 @@ async fn what_no_other_try_mends_is_tried_once_and_the_pull_gives_the_reason() {
     else {
         panic!("{}", told.log);
     };
-    assert_eq!((reason, retry), (FailureReason::ImagePullFailure, false));
+    let wrong = FailureReason::RunnerConfigurationError;
+    assert_eq!((reason, retry), (wrong, false));
     insta::assert_snapshot!(message, @r#"failed to pull image "a" with specified policies [always never]: Docker responded with status code 404: pull access denied for a, repository does not exist or may require 'docker login'"#);
 }
 
@@ -206,7 +228,7 @@ async fn never_and_an_id_ask_no_registry() {
     assert!(matches!(
         missing.result,
         Err(StageFailure::Failed {
-            reason: FailureReason::ImagePullFailure,
+            reason: FailureReason::RunnerSystemFailure,
             retry: false,
             ..
         })

@@ -13,6 +13,7 @@ use crate::docker::label;
 use crate::docker::stage::{Plan, Service};
 use crate::docker::volume::Volumes;
 
+/// Without `mac_address`, which is the job's: two of one address on one bridge never reach each other.
 pub(super) fn service(
     service: &Service,
     image: &str,

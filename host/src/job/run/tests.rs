@@ -479,7 +479,9 @@ async fn a_job_without_an_instance_says_what_it_waits_for_and_why_it_failed() {
     let (_signal, signals) = watch::channel(Signal::Run);
     let acquire = |_| async {
         sleep(Duration::from_secs(900)).await;
-        Err::<Fake, _>(AcquireProblem("no instance within 15m0s".into()))
+        Err::<Fake, _>(AcquireProblem::NoInstance(
+            "no instance within 15m0s".into(),
+        ))
     };
     let all = Arc::new(Log(log.clone()));
     let ended = run(
@@ -495,6 +497,28 @@ async fn a_job_without_an_instance_says_what_it_waits_for_and_why_it_failed() {
         "Waiting for an instance...",
         "Job failed (system failure): no instance within 15m0s",
     ];
+    assert_in_order(&log.all().concat(), &expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_no_instance_can_meet_fails_for_its_own_reason() {
+    let log = Record::default();
+    let (_signal, signals) = watch::channel(Signal::Run);
+    let acquire = |_| async {
+        let refused = StageFailure::Failed {
+            reason: FailureReason::RunnerConfigurationError,
+            message: "two volumes stand for \"/cache\"".into(),
+            retry: false,
+        };
+        Err::<Fake, _>(refused.into())
+    };
+    let (work, all) = (work(&json!({})), Arc::new(Log(log.clone())));
+    let ended = run(work, all, acquire, signals, CancellationToken::new()).await;
+    assert_eq!(
+        reason(&ended.outcome),
+        FailureReason::RunnerConfigurationError
+    );
+    let expected = ["Job failed: two volumes stand for \"/cache\""];
     assert_in_order(&log.all().concat(), &expected);
 }
 

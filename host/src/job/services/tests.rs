@@ -226,6 +226,14 @@ fn a_job_has_a_network_of_its_own_only_where_it_asks_and_the_operator_names_none
     );
     let named = planned(&asked, |docker| docker.network_mode = Some("mine".into())).unwrap();
     assert_eq!(named.network, Network::Given(Some("mine".into())));
+    // As every flag: the operator's word comes before the job's.
+    let mut work = work(&asked);
+    let mut runner = work.runner.as_ref().clone();
+    let refused = (NETWORK_PER_BUILD.to_owned(), false);
+    runner.feature_flags.extend([refused]);
+    work.runner = Arc::new(runner);
+    let of_operator = prepare(&work).unwrap().plan;
+    assert_eq!(of_operator.network, Network::Given(None));
     let plain = planned(&json!({}), |_| {}).unwrap();
     assert_eq!(plain.network, Network::Given(None));
     assert!(

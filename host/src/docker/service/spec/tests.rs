@@ -6,7 +6,7 @@ use super::*;
 fn config() -> usable::Docker {
     let text = "[[runners]]\nname = \"x\"\nurl = \"https://gitlab.com\"\ntoken = \"t\"\nexecutor = \"docker-autoscaler\"\n\
                 [runners.autoscaler]\nplugin = \"aws\"\n[runners.docker]\ndns = [\"1.1.1.1\"]\ncap_add = [\"NET_ADMIN\"]\n\
-                user = \"builder\"\nextra_hosts = [\"a:10.0.0.1\"]\nshm_size = 7\nmemory = \"1g\"\n\
+                user = \"builder\"\nmac_address = \"92:d0:c6:0a:29:33\"\nextra_hosts = [\"a:10.0.0.1\"]\nshm_size = 7\nmemory = \"1g\"\n\
                 container_labels = { team = \"$TEAM\" }\n";
     let path = std::path::Path::new("config.toml");
     let loaded = crate::config::check::check(path, text, &|_| None, &|_| unreachable!()).unwrap();
@@ -52,7 +52,7 @@ fn a_service_has_its_own_parts_the_job_s_volumes_and_none_of_its_rights() {
     assert_eq!(body.entrypoint.unwrap(), ["/start"]);
     assert_eq!(body.cmd.unwrap(), ["redis-server"]);
     assert_eq!(body.env.unwrap(), ["A=1"]);
-    assert_eq!(body.hostname, None);
+    assert_eq!((body.hostname, body.networking_config), (None, None));
     let labels = body.labels.unwrap();
     for (key, value) in [
         ("type", "service"),
