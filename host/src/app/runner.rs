@@ -336,6 +336,7 @@ fn client(process: &Process, runner: &usable::Runner) -> anyhow::Result<Client> 
         system_id: process.system_id.clone(),
         executor: runner.executor.name(),
         shell: runner.shell.name().to_owned(),
+        gpus: runner.docker.gpus().to_owned(),
     });
     Ok(client?)
 }
