@@ -272,7 +272,7 @@ fn open_trace(
     let prepared = plan::prepare(work).ok();
     // A refused payload may still quote a value in its refusal.
     let mut phrases = match &prepared {
-        Some(prepared) => prepared.variables.masked(),
+        Some(prepared) => prepared.variables.masked(&payload.services),
         None => masked_as_sent(payload),
     };
     phrases.extend(work.server_files.secret_lines());
@@ -280,7 +280,11 @@ fn open_trace(
     if flags.is_on(flags::MASK_ALL_DEFAULT_TOKENS) {
         prefixes.extend(Masks::all_default_prefixes());
     }
-    let masks = Masks { phrases, prefixes };
+    let masks = Masks {
+        phrases,
+        prefixes,
+        grow: serving.runner.proxy_exec,
+    };
     let options = TraceOptions {
         spool_dir: serving.process.spool_dir.clone(),
         limit_bytes: serving.runner.output_limit,
@@ -292,7 +296,9 @@ fn open_trace(
 }
 
 fn masked_as_sent(payload: &Job) -> Vec<String> {
-    let masked = payload.variables.iter().filter(|variable| variable.masked);
+    let of_services = payload.services.iter().flat_map(|own| &own.variables);
+    let all = payload.variables.iter().chain(of_services);
+    let masked = all.filter(|variable| variable.masked);
     let values = masked.map(|variable| variable.value.clone());
     values.chain([payload.token.0.clone()]).collect()
 }

@@ -42,6 +42,7 @@ pub async fn verify(config: &Config, name: Option<&str>) -> anyhow::Result<bool>
             system_id: SystemId::of_machine(&config.path).id,
             executor: runner.executor.name(),
             shell: runner.shell.name().to_owned(),
+            gpus: runner.docker.gpus().to_owned(),
         })?;
         match client.verify().await {
             Verified::Valid { id } => info!(runner = runner.name, id, "runner is known to GitLab"),

@@ -215,6 +215,7 @@ fn report_left_jobs(process: &Process) {
             system_id: process.system_id.clone(),
             executor: Executor::DockerAutoscaler.name(),
             shell: "sh".to_owned(),
+            gpus: String::new(),
         });
         client
             .map(|client| Arc::new(client) as _)

@@ -343,6 +343,7 @@ fn settings(process: &Process, runner: &usable::Runner) -> Settings {
         system_id: process.system_id.clone(),
         executor: runner.executor.name(),
         shell: runner.shell.name().to_owned(),
+        gpus: runner.docker.gpus().to_owned(),
     }
 }
 

@@ -7,6 +7,8 @@ use std::str::FromStr;
 /// What Docker calls a device request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpus {
+    /// As the operator wrote it, for GitLab.
+    pub written: String,
     pub driver: String,
     /// -1 is all; 0 where `devices` names them.
     pub count: i64,
@@ -49,6 +51,7 @@ impl FromStr for Gpus {
 
     fn from_str(text: &str) -> Result<Self, NoGpus> {
         let mut gpus = Self {
+            written: text.into(),
             driver: String::new(),
             count: 0,
             devices: Vec::new(),
@@ -125,6 +128,7 @@ mod tests {
     fn gpus(count: i64, devices: &[&str], capabilities: &[&str]) -> Gpus {
         let owned = |words: &[&str]| words.iter().map(ToString::to_string).collect();
         Gpus {
+            written: String::new(),
             driver: String::new(),
             count,
             devices: owned(devices),
@@ -151,7 +155,8 @@ mod tests {
                 },
             ),
         ] {
-            assert_eq!(text.parse(), Ok(wanted), "{text}");
+            let written = text.to_owned();
+            assert_eq!(text.parse(), Ok(Gpus { written, ..wanted }), "{text}");
         }
         for (text, why) in [
             ("some", NoGpus::Count("some".into())),

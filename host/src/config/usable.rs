@@ -63,6 +63,8 @@ pub struct Runner {
     pub debug_trace_disabled: bool,
     pub safe_directory_checkout: bool,
     pub clean_git_config: Option<bool>,
+    /// A job may add words to what its log masks.
+    pub proxy_exec: bool,
     pub shell: Shell,
     /// As written; a job's variables may set what is not written.
     pub feature_flags: BTreeMap<String, bool>,
@@ -201,6 +203,14 @@ pub struct Docker {
     pub pull_policies: Vec<PullPolicy>,
     pub allowed_pull_policies: Vec<PullPolicy>,
     pub services: Services,
+}
+
+impl Docker {
+    /// GPUs of build and helper in the operator's words; empty without.
+    pub fn gpus(&self) -> &str {
+        let gpus = self.resources.gpus.as_ref();
+        gpus.map_or("", |gpus| gpus.written.as_str())
+    }
 }
 
 /// `memory`, `cpus` and so on, and the same keys with `service_` before them.

@@ -58,6 +58,8 @@ pub struct Settings {
     pub executor: &'static str,
     /// `sh` or `bash`.
     pub shell: String,
+    /// `[runners.docker] gpus` as configured; empty without.
+    pub gpus: String,
 }
 
 /// What GitLab said when asked for a job.
@@ -147,7 +149,7 @@ impl Client {
                 url: shown(&settings.url),
                 token: settings.token,
                 system_id: settings.system_id,
-                presentation: Presentation::new(settings.executor, &settings.shell),
+                presentation: Presentation::new(settings.executor, &settings.shell, &settings.gpus),
                 last_update: Mutex::default(),
             }),
         }

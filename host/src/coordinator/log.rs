@@ -10,6 +10,9 @@ use super::output::{Output, Stream};
 use super::spool;
 use super::timestamps::Timestamps;
 
+/// The stream of what the job's scripts print.
+pub const SCRIPTS: u8 = 1;
+
 /// The writing side of a trace: never waits for GitLab.
 pub struct Log {
     mask: Mask,
@@ -29,7 +32,7 @@ impl Log {
         }
     }
 
-    /// Stream 0 is the manager's own lines, 1 the job's, 15 and up its services. The same number is the same stream.
+    /// Stream 0 is the manager's own lines, 1 what the job's scripts print, 15 and up its services. The same number is the same stream.
     /// A secret that is split between two streams is not masked.
     pub fn output(&self, number: u8) -> Arc<dyn Output> {
         lock(&self.streams)
@@ -37,7 +40,10 @@ impl Log {
             .or_insert_with(|| {
                 let chain = |stream| {
                     Mutex::new(Chain {
-                        masker: self.mask.masker(),
+                        masker: match number {
+                            SCRIPTS => self.mask.masker_of_scripts(),
+                            _ => self.mask.masker(),
+                        },
                         utf8: Utf8::default(),
                         stamps: self.timestamps.then(|| Timestamps::new(number, stream)),
                     })

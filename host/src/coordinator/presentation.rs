@@ -17,15 +17,19 @@ pub(super) struct Presentation {
     executor: &'static str,
     shell: String,
     features: Features,
-    config: Empty,
+    config: Configured,
 }
 
+/// Of the runner's configuration, what GitLab shows.
 #[derive(Clone, Debug, Serialize)]
-struct Empty {}
+struct Configured {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    gpus: String,
+}
 
 impl Presentation {
-    /// Both as configured, such as `docker-autoscaler` and `sh`.
-    pub(super) fn new(executor: &'static str, shell: &str) -> Self {
+    /// All as configured, such as `docker-autoscaler`, `sh` and `all`; without GPUs the last is empty.
+    pub(super) fn new(executor: &'static str, shell: &str, gpus: &str) -> Self {
         Self {
             name: NAME,
             version: PROTOCOL_VERSION,
@@ -35,7 +39,9 @@ impl Presentation {
             executor,
             shell: shell.to_owned(),
             features: Features::TODAY,
-            config: Empty {},
+            config: Configured {
+                gpus: gpus.to_owned(),
+            },
         }
     }
 }
@@ -130,4 +136,18 @@ impl Features {
         native_steps_integration: false,
         job_inputs: false,
     };
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn without_gpus_nothing_is_said_of_them() {
+        let presentation = Presentation::new("docker", "sh", "");
+        let told = serde_json::to_value(presentation).unwrap();
+        assert_eq!(told["config"], serde_json::json!({}));
+    }
 }

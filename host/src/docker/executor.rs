@@ -175,36 +175,35 @@ impl DockerExecutor {
         stop: &CancellationToken,
     ) -> Result<i32, StageFailure> {
         let mut place = self.helper.lock().await;
-        let helper = match place.take() {
-            Some(helper) => place.insert(helper),
-            None => place.insert(self.make_helper().await?),
-        };
-        let (name, result) = match helper {
-            Helper::Fed(feed) => (
-                feed.name.clone(),
-                feed.run(&self.site, stage, output, stop).await,
-            ),
-            Helper::Plain(shell) => {
-                let umask = self.site.plan.helper_umask;
-                let open = StageScript {
-                    text: format!("umask {umask:04o}\n{}", stage.text),
-                    ..stage.clone()
-                };
-                let ended = shell.run(&self.site, &open, output, stop).await;
-                let result = ended.and_then(|end| match end {
-                    End::Code(code) => Ok(code),
-                    End::NothingRan => Err(failed(
-                        "the connection was lost before the stage began".into(),
-                    )),
-                });
-                (shell.name.clone(), result)
+        for _ in 0..SENDS {
+            let helper = match place.take() {
+                Some(helper) => place.insert(helper),
+                None => place.insert(self.make_helper().await?),
+            };
+            let (name, ended) = match helper {
+                Helper::Fed(feed) => {
+                    let code = feed.run(&self.site, stage, output, stop).await;
+                    (feed.name.clone(), code.map(End::Code))
+                }
+                Helper::Plain(shell) => {
+                    let umask = self.site.plan.helper_umask;
+                    let open = StageScript {
+                        text: format!("umask {umask:04o}\n{}", stage.text),
+                        ..stage.clone()
+                    };
+                    let ended = shell.run(&self.site, &open, output, stop).await;
+                    (shell.name.clone(), ended)
+                }
+            };
+            if let Ok(End::Code(code)) = ended {
+                return Ok(code);
             }
-        };
-        if result.is_err() {
             *place = None;
             self.discard(&name).await;
+            // Of which nothing ran, say because the user's script removed what had ended, a new container may.
+            ended?;
         }
-        result
+        Err(unsent())
     }
 
     async fn run_in_build(
@@ -252,9 +251,7 @@ impl DockerExecutor {
                 }
             }
         }
-        Err(failed(format!(
-            "the script could not be sent: the connection was lost {SENDS} times"
-        )))
+        Err(unsent())
     }
 
     /// What is not removed now stays among the created ones, for cleanup.
@@ -263,6 +260,12 @@ impl DockerExecutor {
             debug!(container = name, reason = %why, "left to cleanup");
         }
     }
+}
+
+fn unsent() -> StageFailure {
+    failed(format!(
+        "the script could not be sent: the connection or the container was lost {SENDS} times"
+    ))
 }
 
 /// Takes out of the configuration what this daemon would refuse; answers what the job's log says of the configuration.

@@ -348,8 +348,15 @@ impl Look<'_> {
             let options = StopContainerOptionsBuilder::default()
                 .t(i32::try_from(GRACE.as_secs()).unwrap_or_default())
                 .build();
-            // What it does not end, removal ends.
-            let _ = at.docker.stop_container(self.name, Some(options)).await;
+            // What it does not end, removal ends. What it ended may have had a last word, which is still on its way.
+            if at
+                .docker
+                .stop_container(self.name, Some(options))
+                .await
+                .is_ok()
+            {
+                tokio::time::sleep(DRAIN).await;
+            }
             return;
         }
         let ending = async {

@@ -12,16 +12,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::coordinator::log::Log;
+use crate::coordinator::log::{Log, SCRIPTS};
 use crate::docker::stage::{Notes, Output, Stream};
 
 use super::lines;
 
 /// The manager's and the executor's lines.
 pub const MANAGER: u8 = 0;
-/// What the job's scripts print.
-pub const SCRIPTS: u8 = 1;
-
 /// What services print, for `CI_DEBUG_SERVICES`.
 pub const SERVICES: u8 = 15;
 

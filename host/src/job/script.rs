@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!   trap on TERM, errexit, pipefail where there is one
+//!   standard error kept as 9
 //!   (eval 'print the begin mark
-//!          exports, directory, commands …') </dev/null
+//!          exports, directory, commands …') </dev/null 2>&9
 //!   exit 0
 //! ```
 //! A script that was cut on its way is a syntax error, because its body is one quoted argument: it never exits 0. The
-//! begin mark tells that the body was begun. Quotes are POSIX single quotes, which every shell reads alike.
+//! begin mark tells that the body was begun. Quotes are POSIX single quotes, which every shell reads alike. The outer shell
+//! has no standard error: bash prints the whole text of a subshell that is killed, with the values in it.
 
 pub mod sources;
 pub mod steps;
@@ -175,11 +177,12 @@ impl Body {
         body.push_str(&self.text);
         let body = quote(&body);
         let trap = "trap 'exit 1' TERM";
+        let told = "2>&9 9>&-";
         let run = if style.legacy_eval {
             // Parentheses, because bash's own subshell of a pipeline loses the code of what errexit ends.
-            format!("({trap}; : | ({trap}; eval {body}))")
+            format!("({trap}; : | ({trap}; eval {body}) {told})")
         } else {
-            format!("({trap}; eval {body}) < /dev/null")
+            format!("({trap}; eval {body}) < /dev/null {told}")
         };
         let mut script = String::new();
         // A subshell tries, because a shell that knows no pipefail may exit over it.
@@ -189,6 +192,7 @@ impl Body {
              if (set -o pipefail) 2> /dev/null; then set -o pipefail; fi\n\
              set -o errexit\n\
              set +o noclobber\n\
+             exec 9>&2 2> /dev/null\n\
              {run}\n\
              exit 0\n"
         );

@@ -72,6 +72,7 @@ pub(super) fn runner() -> Runner {
         debug_trace_disabled: false,
         safe_directory_checkout: true,
         clean_git_config: None,
+        proxy_exec: false,
         shell: Shell::Sh,
         feature_flags: BTreeMap::new(),
         prepare_timeout: None,

@@ -2,7 +2,7 @@
 
 use secrecy::ExposeSecret as _;
 
-use crate::coordinator::payload::Variable;
+use crate::coordinator::payload::{Image, Variable};
 use crate::coordinator::server_files::ServerFiles;
 
 use super::Work;
@@ -219,11 +219,11 @@ impl Variables {
         all
     }
 
-    /// Values that must not be seen in the log.
-    pub fn masked(&self) -> Vec<String> {
-        let values = self
-            .list
-            .iter()
+    /// Values that must not be seen in the log: the job's, and those that `services` have of their own.
+    pub fn masked(&self, services: &[Image]) -> Vec<String> {
+        let own = services.iter().flat_map(|service| &service.variables);
+        let all = self.list.iter().chain(own);
+        let values = all
             .filter(|v| v.masked)
             // Another variable that refers to it gets it as it was written.
             .flat_map(|v| [self.expanded(v), v.value.clone()]);

@@ -101,6 +101,7 @@ fn ours(
         debug_trace_disabled: entry.is_true("debug_trace_disabled"),
         safe_directory_checkout: entry.boolean("safe_directory_checkout").unwrap_or(true),
         clean_git_config: entry.boolean("clean_git_config"),
+        proxy_exec: entry.is_true("proxy_exec"),
         shell: shell.unwrap_or(Shell::Bash),
         feature_flags: feature_flags(entry),
         prepare_timeout: entry
@@ -288,7 +289,6 @@ fn feature_flags(entry: &mut Table<'_>) -> BTreeMap<String, bool> {
 fn not_yet(entry: &mut Table<'_>) {
     entry.without_effect(&[
         "labels",
-        "proxy_exec",
         "strict_check_interval",
         "step_runner_image",
         "artifact",

@@ -117,6 +117,7 @@ fn settings(url: &str) -> Settings {
         system_id: SystemId::parse("s_0123456789ab").unwrap(),
         executor: "docker-autoscaler",
         shell: "sh".into(),
+        gpus: "count=2".into(),
     }
 }
 
@@ -149,6 +150,7 @@ async fn a_request_says_who_asks_and_repeats_gitlabs_last_word() {
     assert_eq!(body["info"]["features"]["services"], true);
     assert_eq!(body["info"]["features"]["artifacts"], false);
     assert_eq!(body["info"]["features"].as_object().unwrap().len(), 31);
+    assert_eq!(body["info"]["config"], json!({ "gpus": "count=2" }));
 
     let Request { asked, .. } = gitlab.client.request_job().await;
     assert!(matches!(asked, Asked::Job(job) if job.id == 7));

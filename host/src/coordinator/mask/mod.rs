@@ -1,21 +1,27 @@
 //! Keeps secrets out of the job log: phrases, then URL parameters, then token prefixes, however the chunks fall.
 //!
 //! ```text
-//! bytes → phrases (held back while the end may become one) → URL parameters → token prefixes → bytes
+//! bytes (→ words that the job adds) → phrases (held back while the end may become one) → URL parameters → token prefixes
+//!       → bytes
 //! ```
 //!
 //! Pure. A phrase shows as `[MASKED]` and no byte of it before that; where phrases overlap, all they cover is one
 //! `[MASKED]`, so that hiding one never uncovers the rest of another.
 
+mod added;
 mod phrases;
 mod tokens;
 
 use std::sync::Arc;
 
+use added::{Commands, Words};
 use phrases::{PhraseFilter, Phrases};
 use tokens::{TokenFilter, UrlFilter};
 
 const MASKED: &[u8] = b"[MASKED]";
+
+/// Behind a command that was not followed.
+const TOO_MANY: &[u8] = b"\x1b[0;33mWARNING: this word is not masked: the job has added too many by ::add-mask::\x1b[0;m\n";
 
 /// GitLab Runner looks for no more prefixes than this, the shortest ones.
 const MOST_PREFIXES: usize = 15;
@@ -49,6 +55,8 @@ pub struct Masks {
     pub phrases: Vec<String>,
     /// Beyond `glpat-`: the payload's `features.token_mask_prefixes`, and [`Masks::all_default_prefixes`].
     pub prefixes: Vec<String>,
+    /// `proxy_exec`: a line `::add-mask::WORD` of the job's adds to the phrases.
+    pub grow: bool,
 }
 
 impl std::fmt::Debug for Masks {
@@ -56,6 +64,7 @@ impl std::fmt::Debug for Masks {
         f.debug_struct("Masks")
             .field("phrases", &self.phrases.len())
             .field("prefixes", &self.prefixes)
+            .field("grow", &self.grow)
             .finish()
     }
 }
@@ -72,6 +81,8 @@ impl Masks {
 /// Made once for a job; every stream gets a [`Masker`] of its own from it.
 pub struct Mask {
     phrases: Arc<Phrases>,
+    /// Where the job may add to them.
+    words: Option<Arc<Words>>,
     prefixes: Arc<Vec<Vec<u8>>>,
 }
 
@@ -90,8 +101,11 @@ impl Mask {
         prefixes.sort_by_key(|prefix| (prefix.len(), *prefix));
         prefixes.dedup();
         prefixes.truncate(MOST_PREFIXES);
+        let automaton = Arc::new(Phrases::new(&phrases));
+        let words = || Arc::new(Words::new(phrases, automaton.clone()));
         Self {
-            phrases: Arc::new(Phrases::new(&phrases)),
+            words: masks.grow.then(words),
+            phrases: automaton,
             prefixes: Arc::new(
                 prefixes
                     .into_iter()
@@ -101,17 +115,30 @@ impl Mask {
         }
     }
 
+    /// For a stream that is not the job's own.
     pub fn masker(&self) -> Masker {
         Masker {
+            words: self.words.clone(),
+            commands: None,
             phrases: PhraseFilter::new(self.phrases.clone()),
             urls: UrlFilter::default(),
             tokens: TokenFilter::new(self.prefixes.clone()),
+        }
+    }
+
+    /// For what the job's scripts print, which may add words where that is allowed.
+    pub fn masker_of_scripts(&self) -> Masker {
+        Masker {
+            commands: self.words.as_ref().map(|_| Commands::default()),
+            ..self.masker()
         }
     }
 }
 
 /// One stream's masking.
 pub struct Masker {
+    words: Option<Arc<Words>>,
+    commands: Option<Commands>,
     phrases: PhraseFilter,
     urls: UrlFilter,
     tokens: TokenFilter,
@@ -120,13 +147,24 @@ pub struct Masker {
 impl Masker {
     pub fn write(&mut self, input: &[u8]) -> Vec<u8> {
         let mut first = Vec::with_capacity(input.len());
-        self.phrases.write(input, &mut first);
+        let phrases = &mut self.phrases;
+        match (&self.words, &mut self.commands) {
+            (None, _) => phrases.write(input, &mut first),
+            (Some(words), None) => learn(words, phrases, None, input, &mut first),
+            (Some(words), Some(commands)) => commands.write(input, |word, line| {
+                learn(words, phrases, word, line, &mut first);
+            }),
+        }
         self.rest(&first, false)
     }
 
     /// What was held back; the next `write` begins anew.
     pub fn finish(&mut self) -> Vec<u8> {
         let mut first = Vec::new();
+        let phrases = &mut self.phrases;
+        if let (Some(words), Some(commands)) = (&self.words, &mut self.commands) {
+            commands.finish(|word, line| learn(words, phrases, word, line, &mut first));
+        }
         self.phrases.finish(&mut first);
         self.rest(&first, true)
     }
@@ -141,6 +179,22 @@ impl Masker {
             self.tokens.finish(&mut third);
         }
         third
+    }
+}
+
+/// Takes in what this or another stream has learnt, and then the line.
+fn learn(
+    words: &Words,
+    phrases: &mut PhraseFilter,
+    word: Option<&[u8]>,
+    line: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let is_followed = word.is_none_or(|word| words.add(word));
+    phrases.adopt(words.phrases(), out);
+    phrases.write(line, out);
+    if !is_followed {
+        phrases.write(TOO_MANY, out);
     }
 }
 

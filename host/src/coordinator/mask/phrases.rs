@@ -121,6 +121,16 @@ impl PhraseFilter {
         }
     }
 
+    /// Goes on with an automaton that knows more; what is held is looked at again.
+    pub(super) fn adopt(&mut self, phrases: std::sync::Arc<Phrases>, out: &mut Vec<u8>) {
+        if std::sync::Arc::ptr_eq(&self.phrases, &phrases) {
+            return;
+        }
+        let held = std::mem::take(&mut self.held);
+        *self = Self::new(phrases);
+        self.write(&held, out);
+    }
+
     fn matched(&mut self, mut start: usize, end: usize) {
         while let Some(&(s, e)) = self.runs.last() {
             if e <= start {

@@ -9,6 +9,7 @@ fn mask(phrases: &[&str], prefixes: &[&str], chunks: &[&[u8]]) -> String {
     let mask = Mask::new(&Masks {
         phrases: phrases.iter().map(|p| (*p).to_owned()).collect(),
         prefixes: prefixes.iter().map(|p| (*p).to_owned()).collect(),
+        grow: false,
     });
     let mut masker = mask.masker();
     let mut out = Vec::new();
@@ -48,7 +49,7 @@ fn phrases_by_table() {
 fn what_cannot_become_a_phrase_is_not_held() {
     let mask = Mask::new(&Masks {
         phrases: vec!["secret".into()],
-        prefixes: vec![],
+        ..Masks::default()
     });
     let mut masker = mask.masker();
     assert_eq!(masker.write(b"a line\n"), b"a line\n");
@@ -139,5 +140,124 @@ proptest! {
         let parts: Vec<&[u8]> = chunks.iter().map(|chunk| chunk.as_bytes()).collect();
         let whole = parts.concat();
         prop_assert_eq!(mask(&phrases, &[], &parts).into_bytes(), offline(&bytes, &whole));
+    }
+}
+
+const ADDED: Masks = Masks {
+    phrases: Vec::new(),
+    prefixes: Vec::new(),
+    grow: true,
+};
+
+/// What the job's scripts print, in these pieces.
+fn scripts(masks: &Masks, pieces: &[&[u8]]) -> String {
+    let mut masker = Mask::new(masks).masker_of_scripts();
+    let mut out: Vec<u8> = pieces
+        .iter()
+        .flat_map(|piece| masker.write(piece))
+        .collect();
+    out.extend(masker.finish());
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_job_s_own_words_are_masked_from_the_line_that_adds_them() {
+    for (text, expected) in [
+        (
+            "before: secret\n::add-mask::secret\nafter: secret\n",
+            "before: secret\n::add-mask::[MASKED]\nafter: [MASKED]\n",
+        ),
+        (
+            "::add-mask:: padded \r\n<padded>",
+            "::add-mask:: [MASKED] \r\n<[MASKED]>",
+        ),
+        // A command is a line of its own.
+        ("$ echo ::add-mask::x\nx", "$ echo ::add-mask::x\nx"),
+        ("::add-mask:\n::add\nx:", "::add-mask:\n::add\nx:"),
+        (
+            "::add-mask::\n::add-mask::  \nx",
+            "::add-mask::\n::add-mask::  \nx",
+        ),
+        ("::add-mask::at the end", "::add-mask::[MASKED]"),
+        // Longer and overlapping ones, as with phrases that are known from the start.
+        (
+            "::add-mask::ab\n::add-mask::abc\nabcd xab",
+            "::add-mask::[MASKED]\n::add-mask::[MASKED]\n[MASKED]d x[MASKED]",
+        ),
+    ] {
+        assert_eq!(scripts(&ADDED, &[text.as_bytes()]), expected, "{text:?}");
+        let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+        assert_eq!(scripts(&ADDED, &bytes), expected, "{text:?}, byte by byte");
+        assert_eq!(
+            scripts(&Masks::default(), &bytes),
+            text,
+            "where it is not allowed"
+        );
+    }
+}
+
+#[test]
+fn an_added_word_is_masked_in_every_stream_and_only_scripts_add_one() {
+    let known = Masks {
+        phrases: vec!["secretive".into()],
+        ..ADDED
+    };
+    let mask = Mask::new(&known);
+    let (mut scripts, mut errors, mut manager) = (
+        mask.masker_of_scripts(),
+        mask.masker_of_scripts(),
+        mask.masker(),
+    );
+    assert_eq!(
+        manager.write(b"::add-mask::word\nword\n"),
+        b"::add-mask::word\nword\n"
+    );
+    // Held back, because it may become the phrase; the word is added meanwhile.
+    assert_eq!(errors.write(b"a secret"), b"a ");
+    scripts.write(b"::add-mask::secret\n");
+    assert_eq!(errors.write(b"!\n"), b"[MASKED]!\n");
+    assert_eq!(
+        manager.write(b"secretive secrets\n"),
+        b"[MASKED] [MASKED]s\n"
+    );
+}
+
+#[test]
+fn a_job_that_adds_without_end_is_told_and_what_it_has_added_stays_masked() {
+    let mut lines: String = (0..300)
+        .map(|n| format!("::add-mask::word{n:03}\n"))
+        .collect();
+    lines.push_str("word000 word255 word256\n");
+    let seen = scripts(&ADDED, &[lines.as_bytes()]);
+    assert_eq!(
+        seen.matches("is not masked: the job has added too many")
+            .count(),
+        44
+    );
+    assert!(seen.ends_with("[MASKED] [MASKED] word256\n"), "{seen}");
+    // A line that never ends is no command, and nothing is held for it.
+    let endless = format!("::add-mask::{}", "x".repeat(20_000));
+    let mut masker = Mask::new(&ADDED).masker_of_scripts();
+    assert_eq!(masker.write(endless.as_bytes()), endless.as_bytes());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn commands_do_not_depend_on_how_the_chunks_fall(
+        lines in prop::collection::vec("(::add-mask::)?[ab:]{0,5}\n", 0..8),
+        cuts in prop::collection::vec(1_usize..9, 1..20),
+    ) {
+        let text = lines.concat().into_bytes();
+        let (mut rest, mut pieces) = (&text[..], Vec::new());
+        for cut in cuts.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (piece, after) = rest.split_at((*cut).min(rest.len()));
+            pieces.push(piece);
+            rest = after;
+        }
+        prop_assert_eq!(scripts(&ADDED, &pieces), scripts(&ADDED, &[&text]));
     }
 }

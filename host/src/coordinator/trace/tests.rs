@@ -126,7 +126,7 @@ async fn silence_is_broken_every_30_seconds() {
 async fn a_secret_split_between_writes_does_not_show() {
     let masks = Masks {
         phrases: vec!["hunter2".into()],
-        prefixes: vec![],
+        ..Masks::default()
     };
     let (gitlab, trace, _dir) = open_with(FakeGitlab::new(), &masks, 4 << 20);
     let output = trace.output(1);

@@ -56,6 +56,33 @@ fn a_clone_path_outside_of_the_builds_directory_is_refused() {
 }
 
 #[test]
+fn without_custom_build_dir_no_job_says_where_its_sources_go() {
+    let by = |job: bool, entry: bool| {
+        let path = "$CI_BUILDS_DIR/here";
+        let variable = json!([{ "key": "GIT_CLONE_PATH", "value": path }]);
+        let mut work = work(&match job {
+            true => json!({ "variables": variable }),
+            false => json!({}),
+        });
+        let runner = std::sync::Arc::make_mut(&mut work.runner);
+        runner.custom_build_dir_enabled = false;
+        if entry {
+            runner
+                .environment
+                .push(("GIT_CLONE_PATH".into(), path.into()));
+        }
+        prepare(&work).map(|prepared| prepared.directories.project)
+    };
+    for (job, entry) in [(true, false), (false, true)] {
+        assert_eq!(
+            by(job, entry).unwrap_err(),
+            "GIT_CLONE_PATH is set, but custom_build_dir.enabled is false in config.toml"
+        );
+    }
+    assert_eq!(by(false, false).unwrap(), "/builds/group/project");
+}
+
+#[test]
 fn what_cannot_be_understood_is_a_warning_and_a_submodule_typo_an_error() {
     let with = |key: &str, value: &str| {
         prepare(&work(
@@ -63,14 +90,30 @@ fn what_cannot_be_understood_is_a_warning_and_a_submodule_typo_an_error() {
         ))
     };
     assert!(with("GIT_STRATEGY", "copy").unwrap().warnings[0].starts_with("GIT_STRATEGY"));
-    let attempts = with("GET_SOURCES_ATTEMPTS", "99").unwrap();
-    assert_eq!(
-        (
-            attempts.settings.get_sources_attempts,
-            attempts.warnings.len()
-        ),
-        (10, 1)
-    );
+    let of_sources = |prepared: &Prepared| prepared.settings.get_sources_attempts;
+    let of_sections = |prepared: &Prepared| prepared.settings.section_attempts;
+    for (key, read) in [
+        ("GET_SOURCES_ATTEMPTS", of_sources as fn(&Prepared) -> u32),
+        ("EXECUTOR_JOB_SECTION_ATTEMPTS", of_sections),
+    ] {
+        for (value, attempts, warning) in [
+            ("99", 10, Some("99 is not within 1 to 10, using 10")),
+            ("0", 1, Some("0 is not within 1 to 10, using 1")),
+            ("-3", 1, Some("-3 is not within 1 to 10, using 1")),
+            (
+                "often",
+                1,
+                Some("\"often\" is not understood, using the default"),
+            ),
+            ("10", 10, None),
+            ("", 1, None),
+        ] {
+            let prepared = with(key, value).unwrap();
+            assert_eq!(read(&prepared), attempts, "{key}={value}");
+            let told = warning.map(|text| format!("{key}: {text}"));
+            assert_eq!(prepared.warnings, Vec::from_iter(told), "{key}={value}");
+        }
+    }
     let typo = with("GIT_SUBMODULE_STRATEGY", "recursiv").unwrap_err();
     assert!(typo.starts_with("unknown GIT_SUBMODULE_STRATEGY"), "{typo}");
 }

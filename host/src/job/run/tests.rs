@@ -53,6 +53,8 @@ struct Fake {
     build: (u64, Vec<StageFailure>),
     /// What scripts print instead of their name.
     says: HashMap<&'static str, &'static str>,
+    /// What comes before it, on standard error.
+    complains: HashMap<&'static str, &'static str>,
     /// How long a stopped stage takes to end.
     grace: u64,
     begun: Arc<Mutex<HashMap<String, usize>>>,
@@ -121,6 +123,9 @@ impl Executor for Fake {
             Some(said) => (*said).to_owned(),
             None => format!("output of {}", stage.name),
         };
+        if let Some(complaint) = self.complains.get(stage.name.as_str()) {
+            output.write(Stream::Err, complaint.as_bytes());
+        }
         output.write(Stream::Out, said.as_bytes());
         let (seconds, answers) = self
             .stages

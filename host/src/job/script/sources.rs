@@ -110,6 +110,16 @@ pub fn clear_worktree(directories: &Directories) -> Body {
     body
 }
 
+/// Git refuses a repository of another user, unless it is told of the directory.
+pub(super) fn trust(body: &mut Body, work: &Work, directories: &Directories) {
+    if work.runner.safe_directory_checkout {
+        body.line(format!(
+            "git config --global --add safe.directory {}",
+            quote(&directories.project)
+        ));
+    }
+}
+
 fn hook<'a>(work: &'a Work, name: &str) -> &'a [String] {
     let hook = work.payload.hooks.iter().find(|hook| hook.name == name);
     hook.map_or(&[], |hook| &hook.script)
@@ -161,11 +171,7 @@ fn repository(body: &mut Body, remote: &Remote, work: &Work, prepared: &Prepared
     }
     let template = quote(&format!("{}/git-template", directories.tmp));
     body.line(format!("rm -rf {template}; mkdir -p {template}"));
-    if work.runner.safe_directory_checkout {
-        body.line(format!(
-            "git config --global --add safe.directory {project}"
-        ));
-    }
+    trust(body, work, directories);
     let format = git
         .repo_object_format
         .as_deref()

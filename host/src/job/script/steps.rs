@@ -2,7 +2,7 @@
 
 use crate::coordinator::payload::Step;
 
-use super::sources::{config_path, tidy};
+use super::sources::{self, config_path, tidy};
 use super::{Body, ENV_FILE, Style, quote, quote_all};
 use crate::config::flags;
 use crate::job::Work;
@@ -104,26 +104,26 @@ pub fn cleanup(work: &Work, prepared: &Prepared) -> Body {
         ..
     } = prepared;
     let tmp = variables.tmp_dir();
-    let mut paths = vec![
-        format!("{tmp}/{ENV_FILE}"),
-        config_path(tmp),
-        global_config(tmp),
-    ];
+    let mut paths = vec![format!("{tmp}/{ENV_FILE}"), config_path(tmp)];
     paths.extend(variables.all().into_iter().filter_map(|v| v.file));
     let mut body = Body::default();
     body.line(format!("rm -f {}", quote_all(&paths)));
-    if flags.is_on(flags::JOB_CLEANUP) {
-        clean_project(&mut body, settings, directories);
-    }
     if fetches(settings) {
         tidy::locks(&mut body, settings, &directories.project);
+    }
+    if flags.is_on(flags::JOB_CLEANUP) {
+        clean_project(&mut body, work, settings, directories);
+    }
+    // In it stands, too, which directory git was told to trust.
+    body.line(format!("rm -f {}", quote(&global_config(tmp))));
+    if fetches(settings) {
         tidy::configuration(&mut body, work, settings, &directories.project);
     }
     body
 }
 
 /// `FF_ENABLE_JOB_CLEANUP`: nothing of this job stays in its project directory.
-fn clean_project(body: &mut Body, settings: &Settings, directories: &Directories) {
+fn clean_project(body: &mut Body, work: &Work, settings: &Settings, directories: &Directories) {
     let project = quote(&directories.project);
     match settings.strategy {
         Strategy::None => {
@@ -133,22 +133,23 @@ fn clean_project(body: &mut Body, settings: &Settings, directories: &Directories
             body.line(format!("rm -rf {project}"));
         }
         Strategy::Fetch => {
-            let all = ["-ffdx".to_owned()];
-            let flags = quote_all(settings.clean_flags.as_deref().unwrap_or(&all));
-            let clean = format!("git clean {flags}");
             body.line(format!("if [ -d {project}/.git ]; then"))
-                .line(format!("cd {project}"))
-                .line(&clean)
-                .line("git reset --hard");
-            if settings.submodules != Submodules::None {
-                let recursive = match settings.submodules {
-                    Submodules::Recursive => " --recursive",
-                    _ => "",
-                };
-                for command in [clean.as_str(), "git reset --hard"] {
+                .line(format!("cd {project}"));
+            // Another user may own it by now, and this helper need not be the one that brought the sources.
+            sources::trust(body, work, directories);
+            let clean = settings.clean_flags.as_deref();
+            let clean = clean.map(|flags| format!("git clean {}", quote_all(flags)));
+            let commands = clean.into_iter().chain(["git reset --hard".to_owned()]);
+            let recursive = match settings.submodules {
+                Submodules::Recursive => " --recursive",
+                _ => "",
+            };
+            for command in commands {
+                body.line(&command);
+                if settings.submodules != Submodules::None {
                     body.line(format!(
                         "git submodule foreach{recursive} {}",
-                        quote(command)
+                        quote(&command)
                     ));
                 }
             }

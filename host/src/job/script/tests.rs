@@ -12,6 +12,8 @@ use crate::job::Work;
 use crate::job::plan::{self, Prepared};
 use crate::job::tests::work;
 
+mod ending;
+
 pub(super) const PLAIN: Style = Style {
     sections: false,
     exit_checks: false,
@@ -277,6 +279,29 @@ fn a_multi_line_command_is_shown_whole_in_a_folded_section_where_asked() {
             after.trim_start_matches(digits),
             ":section_script_step_1\r\x1b[0Ktwo\n3%\n"
         );
+    }
+}
+
+#[test]
+fn neither_the_flag_nor_gitlab_s_feature_alone_folds_anything() {
+    let home = tempfile::tempdir().unwrap();
+    for (flag, feature) in [(false, false), (true, false), (false, true), (true, true)] {
+        let parts = json!({
+            "features": { "trace_sections": feature },
+            "variables": [{ "key": "FF_SCRIPT_SECTIONS", "value": flag.to_string() }],
+            "steps": [{ "name": "script", "script": ["echo one\necho two"] }],
+        });
+        let (work, prepared) = prepared(home.path(), &parts);
+        std::fs::create_dir_all(&prepared.directories.project).unwrap();
+        let body = steps::step(&work.payload.steps[0], &work, &prepared).unwrap();
+        for shell in shells() {
+            let script = body.script("m", Style::of(&work, &prepared));
+            let seen = text(&feed(&shell, &script, home.path()).stdout);
+            let folded = ["section_start:", "section_end:"].map(|mark| seen.contains(mark));
+            assert_eq!(folded, [flag && feature; 2], "{flag} {feature}: {seen}");
+            assert_eq!(seen.contains("# collapsed"), !(flag && feature), "{seen}");
+            assert!(seen.ends_with("one\ntwo\n"), "{seen}");
+        }
     }
 }
 

@@ -23,7 +23,17 @@ fn values_are_expanded_once_against_unexpanded_ones() {
         { "key": "TWICE", "value": "last" },
         { "key": "SECRET", "value": "s3cret-$C", "masked": true },
     ]);
-    let prepared = plan::prepare(&work(&json!({ "variables": variables }))).unwrap();
+    let services = json!([
+        { "name": "db", "variables": [
+            { "key": "PASSWORD", "value": "of-$C", "masked": true },
+            { "key": "RAW", "value": "raw-$C", "masked": true, "raw": true },
+            { "key": "PORT", "value": "5432" },
+        ] },
+        { "name": "cache", "variables": [{ "key": "SECRET", "value": "another", "masked": true }] },
+    ]);
+    let parts = json!({ "variables": variables, "services": services });
+    let work = work(&parts);
+    let prepared = plan::prepare(&work).unwrap();
     let variables = prepared.variables;
     let tmp = "/builds/group/project.tmp";
     let cases = [
@@ -54,7 +64,13 @@ fn values_are_expanded_once_against_unexpanded_ones() {
     for (text, expected) in texts {
         assert_eq!(variables.expand(text), expected, "{text}");
     }
-    assert_eq!(variables.masked(), ["job-token", "s3cret-c", "s3cret-$C"]);
+    let of_job = ["job-token", "s3cret-c", "s3cret-$C"];
+    assert_eq!(variables.masked(&[]), of_job);
+    let of_services = ["of-c", "of-$C", "raw-$C", "another"];
+    assert_eq!(
+        variables.masked(&work.payload.services),
+        [&of_job[..], &of_services].concat()
+    );
     let file = variables
         .all()
         .into_iter()
@@ -98,7 +114,7 @@ fn files_for_gitlabs_tls_are_the_jobs_and_the_key_is_nobody_elses() {
     let public = variables.for_service(&[]);
     let is_public = |name| public.iter().any(|(key, _)| key == name);
     assert!(is_public("CI_SERVER_TLS_CERT_FILE") && !is_public("CI_SERVER_TLS_KEY_FILE"));
-    assert!(variables.masked().contains(&key.to_owned()));
+    assert!(variables.masked(&[]).contains(&key.to_owned()));
     assert_eq!(
         work.server_files.secret_lines(),
         ["MIGHAgEAMBMGByqGSM49AgEGCCqG"]

@@ -129,6 +129,18 @@ async fn without_the_umask_the_build_container_s_user_gets_the_sources() {
         assert!(told.log.contains("does not tell its user"), "{}", told.log);
         assert!(!told.did.contains(&"step_script".into()), "{:?}", told.did);
     }
+    // What an entrypoint says to standard error is no answer, however much it is.
+    let endless: &'static str = String::leak("0\n".repeat(2000));
+    for complaint in ["4\n5\n", endless] {
+        let fake = Fake {
+            complains: HashMap::from([("ownership", complaint)]),
+            ..with("1000\n100\n")
+        };
+        let told = job(flag(), &fake, undisturbed).await;
+        assert_eq!(told.outcome, Outcome::Success);
+        let given = fake.scripts.lock().unwrap()["ownership"].clone();
+        assert!(given.contains("chown -RP -- 1000:100 "), "{given}");
+    }
     // Without the flag nobody is asked.
     let told = job(json!({}), &with("nobody"), undisturbed).await;
     assert!(!told.did.contains(&"ownership".into()));

@@ -46,12 +46,7 @@ impl Origin {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("group/project");
         repository_at(&path, "one");
-        // What a shell of these tests reads as the user's own configuration.
-        std::fs::write(
-            home.path().join(".gitconfig"),
-            "[protocol \"file\"]\n\tallow = always\n",
-        )
-        .unwrap();
+        allow_files(home.path());
         Self { home, path }
     }
 
@@ -111,6 +106,12 @@ impl Origin {
     fn forget(&self) {
         let _ = std::fs::remove_dir_all(self.home().join("builds"));
     }
+}
+
+/// What a shell of these tests reads as the user's own configuration.
+fn allow_files(home: &Path) {
+    let text = "[protocol \"file\"]\n\tallow = always\n";
+    std::fs::write(home.join(".gitconfig"), text).unwrap();
 }
 
 fn repository_at(path: &Path, content: &str) {

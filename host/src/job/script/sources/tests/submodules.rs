@@ -180,3 +180,120 @@ fn cleaning_up_leaves_no_secret_and_with_the_flag_no_trace_of_the_job() {
         origin.forget();
     }
 }
+
+#[test]
+fn cleaning_up_reaches_submodules_as_deep_as_they_came() {
+    let origin = nested();
+    let flag = ("FF_ENABLE_JOB_CLEANUP", "true");
+    for shell in shells() {
+        for (strategy, places) in [
+            ("normal", &["", "outer/", "other/"][..]),
+            ("recursive", &["", "outer/", "outer/inner/", "other/"]),
+        ] {
+            let job = origin.job(0, &[("GIT_SUBMODULE_STRATEGY", strategy), flag]);
+            let (_, project) = origin.bring(&shell, &job);
+            for place in places {
+                std::fs::write(project.join(place).join("built"), "").unwrap();
+                std::fs::write(project.join(place).join("file"), "changed").unwrap();
+            }
+            // Of a git that was killed with the job.
+            std::fs::write(project.join(".git/index.lock"), "").unwrap();
+            std::fs::write(project.join(".git/modules/outer/index.lock"), "").unwrap();
+            origin.clean_up(&shell, &job);
+            for place in places {
+                assert!(
+                    !project.join(place).join("built").exists(),
+                    "{strategy} {place}"
+                );
+                assert_ne!(
+                    read(project.join(place).join("file")),
+                    "changed",
+                    "{strategy} {place}"
+                );
+            }
+            assert!(!project.join(".git/config").exists());
+            origin.forget();
+        }
+    }
+}
+
+#[test]
+fn flags_for_clean_are_words_of_their_own_in_submodules_too() {
+    let origin = nested();
+    let recursive = ("GIT_SUBMODULE_STRATEGY", "recursive");
+    let places = ["", "outer/", "outer/inner/"];
+    for shell in shells() {
+        let (_, project) = origin.bring(&shell, &origin.job(0, &[recursive]));
+        let names = ["kept", "it's", "gone"];
+        // Whether the three are there afterwards, everywhere the same.
+        let left = |flags: &str, last: bool| {
+            for place in places {
+                for name in names {
+                    std::fs::write(project.join(place).join(name), "").unwrap();
+                }
+            }
+            let flags = ("GIT_CLEAN_FLAGS", flags);
+            let cleanup = ("FF_ENABLE_JOB_CLEANUP", "true");
+            match last {
+                false => origin.bring(&shell, &origin.job(0, &[recursive, flags])),
+                true => origin.clean_up(&shell, &origin.job(0, &[recursive, flags, cleanup])),
+            };
+            let found = |place: &&str| names.map(|name| project.join(place).join(name).exists());
+            let found: Vec<_> = places.iter().map(found).collect();
+            assert!(found.iter().all(|here| *here == found[0]), "{found:?}");
+            found[0]
+        };
+        for last in [false, true] {
+            // The last stage takes git's configuration away: the sources come first each time.
+            origin.bring(&shell, &origin.job(0, &[recursive]));
+            assert_eq!(left("-ffdx -e kept -e it's", last), [true, true, false]);
+            origin.bring(&shell, &origin.job(0, &[recursive]));
+            assert_eq!(left("none", last), [true; 3]);
+            origin.bring(&shell, &origin.job(0, &[recursive]));
+            assert_eq!(left("-ffdx", last), [false; 3]);
+        }
+        origin.forget();
+    }
+}
+
+/// The helper works as root on what it has given to the build container's user.
+#[test]
+fn cleaning_up_works_in_a_project_that_belongs_to_another_user() {
+    let origin = nested();
+    let home = origin.home();
+    for shell in shells() {
+        for everywhere in [false, true] {
+            let job = origin.job(
+                0,
+                &[
+                    ("GIT_SUBMODULE_STRATEGY", "recursive"),
+                    ("FF_ENABLE_JOB_CLEANUP", "true"),
+                    ("FF_GIT_URLS_WITHOUT_TOKENS", &everywhere.to_string()),
+                ],
+            );
+            let (_, project) = origin.bring(&shell, &job);
+            for place in ["", "outer/", "outer/inner/"] {
+                std::fs::write(project.join(place).join("built"), "").unwrap();
+            }
+            // A helper that did not bring the sources knows nothing of what git was told then.
+            std::fs::remove_file(home.join(".gitconfig")).unwrap();
+            let (work, prepared) = prepared(home, &job);
+            let global = format!("{}.tmp/.glr.gconf", project.display());
+            let environment = match everywhere {
+                true => format!("export GIT_CONFIG_GLOBAL={}\n", quote(&global)),
+                false => String::new(),
+            };
+            let script = steps::cleanup(&work, &prepared).script("m", PLAIN);
+            let script =
+                format!("export GIT_TEST_ASSUME_DIFFERENT_OWNER=true\n{environment}{script}");
+            let out = feed(&shell, &script, home);
+            assert!(out.status.success(), "{shell:?} {}", text(&out.stderr));
+            for place in ["", "outer/", "outer/inner/"] {
+                assert!(!project.join(place).join("built").exists(), "{place}");
+            }
+            assert!(!Path::new(&global).exists());
+            origin.forget();
+            allow_files(home);
+        }
+    }
+}
