@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The images of the lab: the instance (sshd and Docker Engine on Debian), and the registry that stands for Docker Hub.
+# The images of the lab: the instance (sshd and Docker Engine on Debian), and the registry that stands for Docker Hub with
+# what it has: busybox, docker:cli and docker:dind.
 # One argument names the Debian release: bookworm (the default; Docker 20.10) or trixie (Docker 26.1).
 . "$(dirname "$0")/common.sh"
 
@@ -16,7 +17,7 @@ case $suite in
 esac
 
 # An image is as old as what it was made from.
-recipe=$(cat "$0" "$here"/instance/* | sha256sum | cut -c1-16)
+recipe=$(cat "$0" "$here"/instance/* "$here"/docker/* | sha256sum | cut -c1-16)
 made() { [ "$(docker image inspect -f '{{index .Config.Labels "fleetling-lab.recipe"}}' "$1" 2>/dev/null)" = "$recipe" ]; }
 
 build_rootfs() {
@@ -58,31 +59,76 @@ DOCKERFILE
   [ -n "$(docker images -q "$instance")" ] || fail "the instance image could not be built" "read $lab/build.log"
 }
 
-# Filled by a push over loopback, which every Docker Engine takes without TLS, and kept as an image with its content.
-build_registry() {
-  say "filling the registry image $registry"
-  local port pushed=
+build_busybox() {
   docker run --rm --entrypoint sh "$instance" -c '
     mkdir -p /img/bin /img/etc /img/tmp /img/root; chmod 1777 /img/tmp; cp /usr/bin/busybox /img/bin/busybox
     for name in $(/usr/bin/busybox --list); do [ "$name" = busybox ] || ln -s busybox /img/bin/$name; done
     printf "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n" >/img/etc/passwd
     printf "root:x:0:\nnogroup:x:65534:\n" >/img/etc/group
     tar -C /img -c .' | docker import -c 'CMD ["sh"]' - fleetling-lab/busybox:latest >/dev/null
+}
+
+# The instance's own Docker, without what a job and its service have no use for: every instance unpacks it anew.
+build_docker() {
+  local image
+  docker run --rm --entrypoint sh "$instance" -c '
+    tar -C / -c --one-file-system --exclude-from=- . <<EOF
+./.dockerenv
+./entry.sh
+./usr/bin/containerd-shim
+./usr/bin/containerd-shim-runc-v1
+./usr/bin/ctr
+./usr/bin/dnet
+./usr/bin/docker-registry
+./usr/bin/perl*
+./usr/sbin/ovrouter
+./usr/sbin/sshd
+./usr/share
+./var/cache/*
+EOF' | docker import - fleetling-lab/docker:files >/dev/null
+  for image in cli dind; do
+    docker build -q -t "fleetling-lab/docker:$image" --target "$image" -f - "$here/docker" >"$lab/build.log" 2>&1 <<DOCKERFILE ||
+FROM fleetling-lab/docker:files AS cli
+COPY docker-entrypoint.sh dockerd-entrypoint.sh /usr/local/bin/
+ENV DOCKER_TLS_CERTDIR=/certs
+ENTRYPOINT ["docker-entrypoint.sh"]
+CMD ["sh"]
+
+FROM cli AS dind
+VOLUME /var/lib/docker
+EXPOSE 2375 2376
+ENTRYPOINT ["dockerd-entrypoint.sh"]
+CMD []
+DOCKERFILE
+      fail "docker:$image could not be built" "read $lab/build.log"
+  done
+}
+
+# Filled by pushes over loopback, which every Docker Engine takes without TLS, and kept as an image with its content.
+build_registry() {
+  say "filling the registry image $registry"
+  local port name pushed
+  build_busybox
+  build_docker
   filler=$(docker run -d -p 127.0.0.1::5000 --label fleetling-lab.setup=registry --entrypoint sh "$instance" -c '
     mkdir -p /registry
     printf "version: 0.1\nstorage: { filesystem: { rootdirectory: /registry } }\nhttp: { addr: 0.0.0.0:5000 }\n" >/etc/registry.yml
     exec docker-registry serve /etc/registry.yml')
   trap 'docker rm -fv "$filler" >/dev/null 2>&1 || true' EXIT
   port=$(docker port "$filler" 5000/tcp | head -n 1 | sed 's/.*://')
-  docker tag fleetling-lab/busybox:latest "127.0.0.1:$port/library/busybox:latest"
-  for _ in $(seq 50); do
-    if docker push -q "127.0.0.1:$port/library/busybox:latest" >"$lab/push.log" 2>&1; then pushed=yes; break; fi
-    sleep 0.2
+  for name in busybox:latest docker:cli docker:dind; do
+    pushed=
+    docker tag "fleetling-lab/$name" "127.0.0.1:$port/library/$name"
+    for _ in $(seq 50); do
+      if docker push -q "127.0.0.1:$port/library/$name" >"$lab/push.log" 2>&1; then pushed=yes; break; fi
+      sleep 0.2
+    done
+    [ -n "$pushed" ] || fail "$name could not be pushed to the lab's registry" "read $lab/push.log"
+    docker rmi "127.0.0.1:$port/library/$name" >/dev/null
   done
-  [ -n "$pushed" ] || fail "busybox could not be pushed to the lab's registry" "read $lab/push.log"
-  docker rmi "127.0.0.1:$port/library/busybox:latest" >/dev/null
   docker commit -c 'ENTRYPOINT ["docker-registry", "serve", "/etc/registry.yml"]' -c 'CMD []' \
     -c "LABEL fleetling-lab.recipe=$recipe" "$filler" "$registry" >/dev/null
+  docker rmi fleetling-lab/docker:{dind,cli,files} >/dev/null # the registry has them
 }
 
 made "$instance" || build_instance

@@ -78,6 +78,11 @@ impl Lab {
         Front::start(self.run.host(1).into(), &registry.address, refusals).await
     }
 
+    /// The same behind TLS; who is to trust it must be given its authority's certificate.
+    pub async fn start_secured_registry(&self, door: Door) -> Result<ImageRegistry> {
+        ImageRegistry::start_secured(&self.run, door).await
+    }
+
     /// The documented configuration with this lab's url, token and paths.
     pub fn configuration(&self) -> Configuration {
         Configuration::documented(&self.gitlab, &self.cloud.access)

@@ -1,6 +1,7 @@
 //! Registries of a story's own: Debian's `docker-registry`, with a login or without, in plain HTTP or behind TLS; one of
 //! plugins with the binary's commands that speak to it, one of images beside a lab's instances.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -74,7 +75,7 @@ impl Registry {
         };
         std::fs::create_dir_all(registry.own())?;
         if is_secured {
-            registry.certify().await?;
+            certify(&registry.own(), registry.run.host(HOST)).await?;
         }
         let container = format!("{}-registry", registry.run.name);
         serve(&registry.run, &container, HOST, door, is_secured)?;
@@ -91,22 +92,6 @@ impl Registry {
     /// The certificate of this story's authority.
     pub fn authority(&self) -> PathBuf {
         self.own().join("ca.pem")
-    }
-
-    /// An authority, and what it signs for the registry's address.
-    async fn certify(&self) -> Result<()> {
-        let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-        let host = self.run.host(HOST);
-        for arguments in [
-            format!("{new} -subj /CN=authority -keyout ca.key -out ca.pem"),
-            format!(
-                "{new} -subj /CN=registry -CA ca.pem -CAkey ca.key -keyout server.key -out server.pem \
-                 -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=IP:{host}"
-            ),
-        ] {
-            openssl(&self.own(), &arguments).await?;
-        }
-        Ok(())
     }
 
     /// Keeps the authority's certificate where Docker without root has it.
@@ -303,17 +288,40 @@ pub struct ImageRegistry {
     /// `host:port`.
     pub address: String,
     container: String,
+    /// The certificate of the authority that signed its own, where it has one.
+    authority: Option<PathBuf>,
 }
 
 impl ImageRegistry {
     pub(crate) async fn start(run: &Run, door: Door) -> Result<Self> {
+        Self::begin(run, door, None).await
+    }
+
+    /// Behind TLS, with a certificate of an authority that nobody knows.
+    pub(crate) async fn start_secured(run: &Run, door: Door) -> Result<Self> {
+        let own = run.dir.join("registry");
+        std::fs::create_dir_all(&own)?;
+        certify(&own, run.host(BESIDE)).await?;
+        Self::begin(run, door, Some(own.join("ca.pem"))).await
+    }
+
+    async fn begin(run: &Run, door: Door, authority: Option<PathBuf>) -> Result<Self> {
         let registry = Self {
             address: format!("{}:5000", run.host(BESIDE)),
             container: format!("{}-images", run.name),
+            authority,
         };
-        serve(run, &registry.container, BESIDE, door, false)?;
-        answers(&registry.address, None).await?;
+        let is_secured = registry.authority.is_some();
+        serve(run, &registry.container, BESIDE, door, is_secured)?;
+        answers(&registry.address, registry.authority.as_deref()).await?;
         Ok(registry)
+    }
+
+    /// The text of its authority's certificate.
+    pub fn authority(&self) -> Result<String> {
+        let file = self.authority.as_ref();
+        let file = file.context("it is not behind TLS")?;
+        Ok(std::fs::read_to_string(file)?)
     }
 
     /// From now on nobody answers at its address.
@@ -391,6 +399,21 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Digest of `{}`.
 const EMPTY: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+
+/// An authority, and what it signs for a registry's address, in a folder.
+async fn certify(folder: &Path, host: Ipv4Addr) -> Result<()> {
+    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    for arguments in [
+        format!("{new} -subj /CN=authority -keyout ca.key -out ca.pem"),
+        format!(
+            "{new} -subj /CN=registry -CA ca.pem -CAkey ca.key -keyout server.key -out server.pem \
+             -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=IP:{host}"
+        ),
+    ] {
+        openssl(folder, &arguments).await?;
+    }
+    Ok(())
+}
 
 /// Runs openssl in a folder.
 pub async fn openssl(folder: &Path, arguments: &str) -> Result<()> {

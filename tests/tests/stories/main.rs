@@ -6,6 +6,7 @@ mod aws_credentials;
 mod bad_input;
 mod cloud_troubles;
 mod demo;
+mod dind;
 mod docker_keys;
 mod images;
 mod lab;

@@ -46,7 +46,7 @@ fn with_services(name: &str, services: Value) -> Job {
         .without_sources()
 }
 
-async fn succeeded(lab: &Lab, job: JobId) -> Result<JobRecord> {
+pub(super) async fn succeeded(lab: &Lab, job: JobId) -> Result<JobRecord> {
     let ended = lab.gitlab.ended(&[job], 3 * MINUTE).await?.remove(0);
     let (state, log) = (ended.state, ended.log());
     ensure!(state == JobState::Success, "{state}:\n{log}");
@@ -54,7 +54,7 @@ async fn succeeded(lab: &Lab, job: JobId) -> Result<JobRecord> {
 }
 
 /// All of these, in this order.
-fn in_order(log: &str, parts: &[&str]) -> Result<()> {
+pub(super) fn in_order(log: &str, parts: &[&str]) -> Result<()> {
     let mut rest = log;
     for part in parts {
         let at = rest.find(part);
@@ -65,7 +65,7 @@ fn in_order(log: &str, parts: &[&str]) -> Result<()> {
 }
 
 /// Waits until nothing of the job is left on its instance: no container, no network, no volume of its own.
-async fn leaves_nothing(lab: &Lab, job: &JobRecord) -> Result<()> {
+pub(super) async fn leaves_nothing(lab: &Lab, job: &JobRecord) -> Result<()> {
     let instance = job.instance().context("the log names no instance")?;
     let label = format!(
         "--filter label=com.gitlab.gitlab-runner.job.id={}",

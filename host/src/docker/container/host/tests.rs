@@ -14,8 +14,11 @@ fn config(lines: &str) -> usable::Docker {
         "[[runners]]\nurl = \"https://gitlab.example\"\ntoken = \"t\"\nexecutor = \"docker-autoscaler\"\n\
          [runners.docker]\n{lines}\n[runners.autoscaler]\nplugin = \"aws\"\n"
     );
-    let profile = |_: &Path| Ok("{ \"a\": 1 }".to_owned());
-    let loaded = check(Path::new("config.toml"), &text, &|_| None, &profile).unwrap();
+    let profiles = |file: &Path| match file.to_str() {
+        Some("/profile") => Ok("{ \"a\": 1 }".to_owned()),
+        _ => Err(std::io::ErrorKind::NotFound.into()),
+    };
+    let loaded = check(Path::new("config.toml"), &text, &|_| None, &profiles).unwrap();
     assert_eq!(loaded.problems, [], "{lines}");
     loaded.config.runners[0].docker.clone()
 }
