@@ -380,7 +380,9 @@ pub(super) const ROWS: &[Row] = &[
         number: (2, 13),
         keys: &["TestGetSourcesGit_SubmoduleCleanFlagsArePassedAsSeparateArgs"],
         subject: "each flag for clean is a word of its own in submodules, too",
-        verdict: Open("submodules are cleaned in tests with the default flags only"),
+        verdict: Covered(&[
+            "host/src/job/script/sources/tests/submodules.rs::flags_for_clean_are_words_of_their_own_in_submodules_too",
+        ]),
     },
     Row {
         number: (2, 13),

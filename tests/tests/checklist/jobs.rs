@@ -55,7 +55,9 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 5),
         keys: &["TestBuildScriptSections/asked for"],
         subject: "sections need the flag and a GitLab that shows them",
-        verdict: Open("that neither the flag nor the feature alone folds anything"),
+        verdict: Covered(&[
+            "host/src/job/script/tests.rs::neither_the_flag_nor_gitlab_s_feature_alone_folds_anything",
+        ]),
     },
     Row {
         number: (1, 6),
@@ -70,7 +72,9 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 6),
         keys: &["TestDockerCommandUsingCustomClonePath/not allowed"],
         subject: "custom_build_dir.enabled = false refuses GIT_CLONE_PATH",
-        verdict: Open("no test switches custom_build_dir off"),
+        verdict: Covered(&[
+            "host/src/job/plan/tests.rs::without_custom_build_dir_no_job_says_where_its_sources_go",
+        ]),
     },
     Row {
         number: (1, 7),
@@ -94,7 +98,10 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 8),
         keys: &["TestDockerCommandEntrypointWithStderrOutput/standard error"],
         subject: "what it prints to standard error is no answer",
-        verdict: Open("no test prints to standard error there, and none in a real image"),
+        verdict: Covered(&[
+            "host/src/job/run/tests/limits.rs::without_the_umask_the_build_container_s_user_gets_the_sources",
+            "tests/tests/stories/scripts.rs::scripts_find_their_variables_their_files_and_who_they_are",
+        ]),
     },
     Row {
         number: (1, 9),
@@ -120,7 +127,10 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 15),
         keys: &["TestDockerCommandNoScriptBodyLeakOnCancel"],
         subject: "a shell that is ended does not print its script",
-        verdict: Open("no test looks for the script's text in the log of a cancelled job"),
+        verdict: Covered(&[
+            "host/src/job/script/tests/ending.rs::a_shell_that_is_ended_does_not_print_its_script",
+            "tests/tests/stories/cancelled.rs::a_cancelled_script_s_processes_hear_term_and_the_log_shows_no_more_than_they_say",
+        ]),
     },
     Row {
         number: (1, 16),
@@ -137,8 +147,12 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         number: (1, 16),
         keys: &["TestBuildMaskingProxyExec"],
-        subject: "proxy_exec: masking inside of the container, and words added by ::add-mask::",
-        verdict: Open("proxy_exec is accepted and listed as without effect"),
+        subject: "proxy_exec: words that a job adds by ::add-mask:: are masked, too",
+        verdict: Covered(&[
+            "host/src/coordinator/mask/tests.rs::a_job_s_own_words_are_masked_from_the_line_that_adds_them",
+            "host/src/coordinator/mask/tests.rs::an_added_word_is_masked_in_every_stream_and_only_scripts_add_one",
+            "tests/tests/stories/scripts.rs::scripts_find_their_variables_their_files_and_who_they_are",
+        ]),
     },
     Row {
         number: (1, 17),
@@ -185,7 +199,9 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 33),
         keys: &["TestDockerCommandWithDoingPruneAndAfterScript"],
         subject: "a script that removes what has ended does not stop later stages",
-        verdict: Open("no job in a real daemon prunes its own containers"),
+        verdict: Covered(&[
+            "tests/tests/stories/scripts.rs::scripts_find_their_variables_their_files_and_who_they_are",
+        ]),
     },
     Row {
         number: (1, 34),
@@ -199,7 +215,9 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 34),
         keys: &["TestDockerCommand_InvalidAttempts"],
         subject: "EXECUTOR_JOB_SECTION_ATTEMPTS out of 1 to 10 is told and clamped",
-        verdict: Open("shown of GET_SOURCES_ATTEMPTS alone"),
+        verdict: Covered(&[
+            "host/src/job/plan/tests.rs::what_cannot_be_understood_is_a_warning_and_a_submodule_typo_an_error",
+        ]),
     },
     Row {
         number: (1, 36),
@@ -236,7 +254,9 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 38),
         keys: &["TestCleanupProjectGitSubmoduleNormal"],
         subject: "the same with submodules of the first level only",
-        verdict: Open("cleanup is tested with recursive submodules"),
+        verdict: Covered(&[
+            "host/src/job/script/sources/tests/submodules.rs::cleaning_up_reaches_submodules_as_deep_as_they_came",
+        ]),
     },
     Row {
         number: (1, 45),
@@ -245,14 +265,17 @@ pub(super) const ROWS: &[Row] = &[
             "TestDockerBuildContainerGracefulShutdownWithInit",
         ],
         subject: "processes of a cancelled script hear TERM",
-        verdict: Open("no script that is cancelled in a build container tells what it heard"),
+        verdict: Covered(&[
+            "host/src/job/script/tests/ending.rs::commands_hear_term_and_have_the_last_word",
+            "tests/tests/stories/cancelled.rs::a_cancelled_script_s_processes_hear_term_and_the_log_shows_no_more_than_they_say",
+        ]),
     },
     Row {
         number: (1, 46),
         keys: &["Test_FF_USE_NATIVE_CONTAINER_STOP/after_script"],
         subject: "a script is stopped by Docker's own stop, and after_script runs",
         verdict: Covered(&[
-            "tests/tests/stories/scripts.rs::a_native_stop_ends_the_script_and_after_script_still_runs",
+            "tests/tests/stories/cancelled.rs::a_cancelled_script_s_processes_hear_term_and_the_log_shows_no_more_than_they_say",
             "host/src/job/plan/tests.rs::flags_shape_the_containers_and_stand_in_the_variables",
         ]),
     },
@@ -260,7 +283,9 @@ pub(super) const ROWS: &[Row] = &[
         number: (1, 46),
         keys: &["Test_FF_USE_NATIVE_CONTAINER_STOP/signal"],
         subject: "the first process hears TERM",
-        verdict: Open("no first process tells what it heard"),
+        verdict: Covered(&[
+            "tests/tests/stories/cancelled.rs::a_cancelled_script_s_processes_hear_term_and_the_log_shows_no_more_than_they_say",
+        ]),
     },
     Row {
         number: (1, 47),

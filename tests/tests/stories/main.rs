@@ -4,6 +4,7 @@
 mod author_kit;
 mod aws_credentials;
 mod bad_input;
+mod cancelled;
 mod cloud_troubles;
 mod demo;
 mod dind;
