@@ -5,6 +5,7 @@ mod author_kit;
 mod aws_credentials;
 mod bad_input;
 mod cloud_troubles;
+mod cuts;
 mod demo;
 mod docker_keys;
 mod images;
