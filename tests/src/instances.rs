@@ -258,6 +258,23 @@ impl Instances {
         self.exec(id, drop).await.map(std::mem::drop)
     }
 
+    /// Takes back what [`swallow_packets`](Self::swallow_packets) did.
+    pub async fn let_packets_pass(&self, id: &str) -> Result<()> {
+        let pass =
+            "for chain in INPUT OUTPUT FORWARD; do iptables -D $chain -j DROP || exit 1; done";
+        self.exec(id, pass).await.map(drop)
+    }
+
+    /// Ends the Docker daemon with this signal; behind its end another one starts with these arguments.
+    pub async fn restart_daemon(&self, id: &str, signal: &str, arguments: &str) -> Result<()> {
+        let restart = format!(
+            "pid=$(cat /var/run/docker.pid) && kill -{signal} $pid && \
+             {{ (while [ -d /proc/$pid ]; do sleep 0.1; done; rm -f /var/run/docker.pid; exec setsid dockerd {arguments}) \
+             >>/var/log/dockerd.log 2>&1 </dev/null & }}"
+        );
+        self.exec(id, &restart).await.map(drop)
+    }
+
     /// Runs a command on the instance as root and returns what it prints.
     pub async fn exec(&self, id: &str, script: &str) -> Result<String> {
         docker(&["exec", &self.site.container(id), "sh", "-c", script]).await

@@ -241,6 +241,15 @@ impl Manager {
             .with_context(|| format!("it said:\n{}", self.said()))
     }
 
+    /// The most memory that it has had at once, in bytes.
+    pub fn peak_memory(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.context("the kernel does not tell the manager's memory")?;
+        let kib: u64 = peak.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1024)
+    }
+
     /// SIGQUIT: running jobs end first.
     pub fn quit(&self) -> Result<()> {
         self.signal(Signal::SIGQUIT)

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::body_full;
+use bollard::models::ContainerStateStatusEnum as Status;
 use bollard::query_parameters::{RemoveVolumeOptionsBuilder, UploadToContainerOptionsBuilder};
 use futures_util::future::join_all;
 use tokio::sync::{Mutex, OnceCell, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -25,7 +26,7 @@ use super::image::{self, Present, Wanted};
 use super::machine::Machine;
 use super::network;
 use super::service::Services;
-use super::shell::{End, Shell};
+use super::shell::{End, RESTARTED, Shell};
 use super::site::{self, Site, failed, refused, unmet};
 use super::stage::{
     Addresses, Executor, HelperImage, Notes, Output, Place, Plan, StageFailure, StageScript,
@@ -38,6 +39,10 @@ use crate::config::usable;
 const CLEANUP: Duration = Duration::from_secs(300);
 /// How long what was asked may still be made.
 const ASKED: Duration = Duration::from_secs(30);
+/// Exit codes of a shell that KILL or TERM ended.
+const SIGNALLED: [i32; 2] = [137, 143];
+/// A daemon that stops ends all containers at once, within this time.
+const ALL_ENDED: Duration = Duration::from_secs(1);
 /// How often a script may be sent to a new container because the one before was lost before its mark.
 const SENDS: u32 = 3;
 /// Docker's API since when an endpoint of a network has a MAC address.
@@ -235,6 +240,12 @@ impl DockerExecutor {
             };
             match ended {
                 Ok(End::Code(code)) => {
+                    if SIGNALLED.contains(&code)
+                        && let Err(failure) = self.ended_by_itself(&shell.name).await
+                    {
+                        self.discard(&shell.name).await;
+                        return Err(failure);
+                    }
                     *place = Some(shell);
                     return Ok(code);
                 }
@@ -252,6 +263,32 @@ impl DockerExecutor {
             }
         }
         Err(unsent())
+    }
+
+    /// Who ended a build container by a signal: Docker does before it removes one, and a daemon does when it stops. That
+    /// one ends the helper's container as well, which else runs as long as the job does, and answers until all are down.
+    async fn ended_by_itself(&self, build: &str) -> Result<(), StageFailure> {
+        let state = self.site.state(build).await?;
+        if let Some(Status::REMOVING | Status::DEAD) = state.status {
+            return Err(StageFailure::ContainerVanished(build.into()));
+        }
+        let helper = match &*self.helper.lock().await {
+            Some(Helper::Fed(feed)) => feed.name.clone(),
+            Some(Helper::Plain(_)) | None => return Ok(()),
+        };
+        let until = Instant::now() + ALL_ENDED;
+        loop {
+            match self.site.state(&helper).await {
+                Ok(state) if state.running != Some(true) => return Err(failed(RESTARTED.into())),
+                // A script may remove it, as one that tidies up after others does.
+                Err(StageFailure::ContainerVanished(_)) => return Ok(()),
+                Err(failure) => return Err(failure),
+                Ok(_) if Instant::now() > until => return Ok(()),
+                Ok(_) => {}
+            }
+            let pause = tokio::time::sleep(site::PAUSE);
+            self.site.unless_gone(pause).await?;
+        }
     }
 
     /// What is not removed now stays among the created ones, for cleanup.
@@ -401,8 +438,8 @@ impl Executor for DockerExecutor {
             let site = &self.site;
             self.services.hush();
             site.asked.close();
-            // What is asked of a lost instance is never answered.
-            let _ = timeout(ASKED, site.asked.wait()).await;
+            // A lost connection ends what was asked over it; an instance that is gone has nothing to remove.
+            let _ = site.unless_gone(timeout(ASKED, site.asked.wait())).await;
             let names = site.created();
             let removed = join_all(names.iter().map(|name| site.remove(name))).await;
             let mut left: Vec<String> = removed.into_iter().filter_map(Result::err).collect();
@@ -430,3 +467,6 @@ impl Executor for DockerExecutor {
             .unwrap_or_else(|_| Err("cleanup did not end within 5 minutes".into()))
     }
 }
+
+#[cfg(test)]
+mod tests;

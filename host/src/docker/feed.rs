@@ -103,14 +103,19 @@ impl Wire {
 }
 
 impl Feed {
-    /// Attaches to a created container, starts it and waits for its hello.
-    pub(super) async fn begin(site: &Site, name: String) -> Result<Self, Unfed> {
-        let mut feed = Self {
+    /// Of a container that nothing was sent to.
+    pub(super) fn of(name: String) -> Self {
+        Self {
             name,
             wire: None,
             taken: 0,
             stages: 0,
-        };
+        }
+    }
+
+    /// Attaches to a created container, starts it and waits for its hello.
+    pub(super) async fn begin(site: &Site, name: String) -> Result<Self, Unfed> {
+        let mut feed = Self::of(name);
         let at = site.connected().await.map_err(Unfed::Failed)?;
         feed.attach(site).await.map_err(Unfed::Failed)?;
         let starting = at

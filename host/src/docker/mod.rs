@@ -6,6 +6,8 @@ mod container;
 pub mod credentials;
 pub mod daemon;
 pub mod executor;
+#[cfg(test)]
+mod fake;
 mod feed;
 mod glob;
 mod helper_image;

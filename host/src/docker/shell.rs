@@ -30,7 +30,7 @@ use super::stage::{Output, StageFailure, StageScript, Stream};
 use super::stream::{Sieve, Skip, Tally};
 use super::way::Connected;
 
-/// How long a container's streams may go on after its end.
+/// How long a container's streams may be silent after its end; they go on for as long as the rest takes.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long processes may take to end after TERM.
 const GRACE: Duration = Duration::from_secs(10);
@@ -40,6 +40,9 @@ const MARK_WAIT: Duration = Duration::from_secs(2);
 const CATCH_UPS: u32 = 3;
 /// How much later than the streams it cuts a loss is known.
 pub(super) const LOSS_SHOWS: Duration = Duration::from_millis(300);
+
+pub(super) const RESTARTED: &str =
+    "the Docker daemon on the instance was restarted, which ended the job";
 
 /// Sends TERM to every process but the first and itself, and waits until they are gone.
 const TERMINATE: &str = "others() { for p in /proc/[0-9]*; do p=${p#/proc/}; [ \"$p\" = 1 ] || [ \"$p\" = $$ ] || \
@@ -61,6 +64,31 @@ pub(super) enum End {
 }
 
 type Source = Pin<Box<dyn Items<Item = Result<LogOutput, Error>> + Send>>;
+
+/// How long what is left of a stream is waited for.
+#[derive(Default)]
+struct Drain(Option<Instant>);
+
+impl Drain {
+    /// From its begin on, and anew with whatever came.
+    fn wait_on(&mut self) {
+        self.0 = Some(Instant::now() + DRAIN);
+    }
+
+    fn came(&mut self) {
+        if self.0.is_some() {
+            self.wait_on();
+        }
+    }
+
+    /// Safe to drop.
+    async fn over(&self) {
+        match self.0 {
+            Some(until) => tokio::time::sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    }
+}
 
 /// How a look at a running container ended.
 enum Looked {
@@ -189,9 +217,7 @@ impl Shell {
             }
             let running = state.running.unwrap_or_default();
             if !running && daemon_cut {
-                return Err(failed(
-                    "the Docker daemon on the instance was restarted, which ended the job".into(),
-                ));
+                return Err(failed(RESTARTED.into()));
             }
             let at = site.connected().await?;
             resumed = true;
@@ -250,7 +276,7 @@ impl Look<'_> {
         let mut waiting = Box::pin(at.docker.wait_container(self.name, Some(options)));
         let mut exit = None;
         let (mut waited, mut streamed, mut stopping) = (false, false, false);
-        let mut drained = Box::pin(tokio::time::sleep(Duration::MAX / 4));
+        let mut drain = Drain::default();
         let no_mark = Instant::now() + patience.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
         let mut ending = Box::pin(self.terminate(at));
         let gone = self.site.unless_gone(std::future::pending::<()>());
@@ -258,10 +284,13 @@ impl Look<'_> {
         while !(streamed && waited) {
             tokio::select! {
                 item = source.next(), if !streamed => match item {
-                    Some(Ok(item)) => pump.take(&item, skips.as_deref_mut()),
+                    Some(Ok(item)) => {
+                        pump.take(&item, skips.as_deref_mut());
+                        drain.came();
+                    }
                     Some(Err(_)) | None => {
                         streamed = true;
-                        drained.as_mut().reset(Instant::now() + DRAIN);
+                        drain.wait_on();
                     }
                 },
                 ended = waiting.next(), if !waited => {
@@ -272,10 +301,10 @@ impl Look<'_> {
                         Some(Err(_)) | None => None,
                     };
                     if exit.is_some() {
-                        drained.as_mut().reset(Instant::now() + DRAIN);
+                        drain.wait_on();
                     }
                 }
-                () = &mut drained => break,
+                () = drain.over() => break,
                 () = self.stop.cancelled(), if !stopping => stopping = true,
                 () = &mut ending, if stopping => return Err(StageFailure::Stopped),
                 () = tokio::time::sleep_until(no_mark), if patience.is_some() && !pump.sieve.seen() => {
@@ -328,18 +357,17 @@ impl Look<'_> {
         let at = self.site.connected().await?;
         let mut skips = [pump.tally[0].skip(), pump.tally[1].skip()];
         let mut log = log(&at, self.name, false);
+        // Only silence is bounded: a long log takes its time.
         let reading = async {
-            while let Some(item) = log.next().await {
-                match item {
-                    Ok(item) => pump.take(&item, Some(&mut skips)),
-                    Err(_) => return false,
+            loop {
+                match tokio::time::timeout(REDIAL_WINDOW, log.next()).await {
+                    Ok(Some(Ok(item))) => pump.take(&item, Some(&mut skips)),
+                    Ok(Some(Err(_))) | Err(_) => return false,
+                    Ok(None) => return true,
                 }
             }
-            true
         };
-        let read = tokio::time::timeout(REDIAL_WINDOW, reading);
-        let read = self.site.unless_gone(read).await?.unwrap_or(false);
-        Ok(read && at.is_up())
+        Ok(self.site.unless_gone(reading).await? && at.is_up())
     }
 
     /// TERM to the processes in the container, at most for the grace.
@@ -384,5 +412,35 @@ impl Look<'_> {
         if let Ok(Ok(())) = tokio::time::timeout(GRACE, ending).await {
             tokio::time::sleep_until(begun + GRACE).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ends at once if the wait is over.
+    async fn is_over(drain: &Drain) -> bool {
+        tokio::select! {
+            biased;
+            () = drain.over() => true,
+            () = tokio::time::sleep(Duration::ZERO) => false,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_of_a_stream_may_take_long_but_not_be_silent_for_long() {
+        let mut drain = Drain::default();
+        drain.came();
+        tokio::time::sleep(DRAIN * 2).await;
+        assert!(!is_over(&drain).await, "its container has not ended");
+        drain.wait_on();
+        for _ in 0..10 {
+            tokio::time::sleep(DRAIN - Duration::from_secs(1)).await;
+            assert!(!is_over(&drain).await, "it was not silent");
+            drain.came();
+        }
+        tokio::time::sleep(DRAIN).await;
+        assert!(is_over(&drain).await);
     }
 }

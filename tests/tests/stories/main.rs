@@ -6,6 +6,7 @@ mod aws_credentials;
 mod bad_input;
 mod cancelled;
 mod cloud_troubles;
+mod cuts;
 mod demo;
 mod dind;
 mod docker_keys;

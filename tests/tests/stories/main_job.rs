@@ -293,6 +293,29 @@ async fn a_job_gets_its_sources_its_variables_and_its_after_script() -> Result<(
     lab.was_correct()
 }
 
+/// Neither a container nor the network that was made for it.
+async fn nothing_is_left(lab: &Lab, job: &JobRecord) -> Result<()> {
+    let instance = job.instance().context("the log names no instance")?;
+    let made = "docker events --since 10m --until 0s --filter type=network --filter event=create \
+                --format '{{.Actor.Attributes.name}}' | grep -q runner-";
+    let made = lab.instances.exec(&instance, made).await;
+    made.context("no network was made for the job")?;
+    let of_job = format!(
+        "--filter label=com.gitlab.gitlab-runner.job.id={}",
+        job.id.0
+    );
+    let gone = format!(
+        "! (docker ps -aq {of_job} | grep -q .) && ! (docker network ls -q {of_job} | grep -q .)"
+    );
+    lab.instances.until(&instance, &gone, MINUTE).await?;
+    let living = lab.living();
+    ensure!(
+        living.contains(&instance),
+        "nothing is left because {instance} is gone"
+    );
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_job_ends_and_its_after_script_runs() -> Result<()> {
     let lab = Lab::start().await?;
@@ -311,6 +334,7 @@ async fn a_cancelled_job_ends_and_its_after_script_runs() -> Result<()> {
     );
     let timed_out = Job::named("slow")
         .script(["echo begun", "sleep 600"])
+        .variable("FF_NETWORK_PER_BUILD", "true")
         .without_sources();
     let timed_out = lab.gitlab.queue(timed_out.timeout(Duration::from_secs(20)));
     lab.gitlab.shows(cancelled, "begun\n", 2 * MINUTE).await?;
@@ -345,5 +369,6 @@ async fn a_cancelled_job_ends_and_its_after_script_runs() -> Result<()> {
         "{:?}",
         ended[2]
     );
+    nothing_is_left(&lab, &ended[2]).await?;
     lab.was_correct()
 }

@@ -20,6 +20,10 @@ use crate::config::usable::{self, Resources};
 use crate::docker::image;
 use crate::docker::volume::Volumes;
 
+/// More than any log has. A daemon whose own setting rotates logs earlier would take away where a lost stream was, and
+/// with it what came meanwhile.
+const NEVER_ROTATED: &str = "1000000t";
+
 /// Of the build container; `image` is its name as it was asked for.
 pub(super) fn of_build(config: &usable::Docker, volumes: &Volumes, image: &str) -> HostConfig {
     HostConfig {
@@ -50,6 +54,7 @@ pub(super) fn of_helper(config: &usable::Docker, volumes: &Volumes, image: &str)
         links: list(&config.links),
         volumes_from: list(&config.volumes_from),
         volume_driver: config.volume_driver.clone(),
+        log_config: Some(log(config, true)),
         ..shared(config, volumes, &config.resources)
     }
 }
@@ -105,12 +110,20 @@ fn shared(config: &usable::Docker, volumes: &Volumes, resources: &Resources) -> 
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,
         }),
-        // The one log driver whose splitting and replacing is known when a lost stream is taken up again.
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("json-file".into()),
-            config: map(&config.log_options),
-        }),
+        log_config: Some(log(config, false)),
         ..HostConfig::default()
+    }
+}
+
+/// The one log driver whose splitting and replacing is known when a lost stream is taken up again.
+fn log(config: &usable::Docker, is_taken_up: bool) -> HostConfigLogConfig {
+    let mut options = config.log_options.clone();
+    if is_taken_up {
+        options.insert("max-size".into(), NEVER_ROTATED.into());
+    }
+    HostConfigLogConfig {
+        typ: Some("json-file".into()),
+        config: map(&options),
     }
 }
 

@@ -176,12 +176,6 @@ fn rows() -> Vec<(For, &'static str, &'static str, Value)> {
             json!(["db:10.0.0.1"]),
         ),
         (
-            All,
-            r#"log_options = { labels = "a", env = "B" }"#,
-            "LogConfig",
-            json!({ "Type": "json-file", "Config": { "labels": "a", "env": "B" } }),
-        ),
-        (
             Services,
             r#"services_security_opt = ["seccomp=unconfined"]"#,
             "SecurityOpt",
@@ -267,6 +261,23 @@ fn each_key_has_its_effect_on_its_containers_and_on_no_other() {
             let expected = if has_effect { &expected } else { &plain[field] };
             assert_eq!(&made[field], expected, "{lines}, container {n}");
         }
+    }
+}
+
+/// What a service prints is taken up by its time stamps, so that its daemon may do with it as it is set to.
+#[test]
+fn the_log_that_a_lost_stream_is_taken_up_from_is_never_rotated() {
+    let config = config(r#"log_options = { labels = "a", env = "B" }"#);
+    let volumes = Volumes::default();
+    let whole = json!({ "Type": "json-file", "Config": { "labels": "a", "env": "B", "max-size": "1000000t" } });
+    let plain = json!({ "Type": "json-file", "Config": { "labels": "a", "env": "B" } });
+    for (host, expected) in [
+        (of_build(&config, &volumes, "a"), &whole),
+        (of_helper(&config, &volumes, "a"), &whole),
+        (of_service(&config, &volumes, "a", false), &plain),
+    ] {
+        let made = serde_json::to_value(host.log_config).unwrap();
+        assert_eq!(&made, expected);
     }
 }
 
