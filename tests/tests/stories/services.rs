@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Instances live on after their jobs, so that what a job leaves there shows; nobody waits long for a service.
-fn configuration(lab: &Lab) -> Configuration {
+/// Instances live on after their jobs, so that what a job leaves there shows. A service has `wait` seconds to answer:
+/// few only where it never does.
+fn configuration(lab: &Lab, wait: u32) -> Configuration {
     let image = "image = \"busybox:latest\"";
     lab.configuration()
         .idle_count(1)
@@ -18,7 +19,7 @@ fn configuration(lab: &Lab) -> Configuration {
         .replace("max_use_count = 1", "max_use_count = 0")
         .replace(
             image,
-            &format!("{image}\n    wait_for_services_timeout = 4"),
+            &format!("{image}\n    wait_for_services_timeout = {wait}"),
         )
 }
 
@@ -26,10 +27,10 @@ fn configuration(lab: &Lab) -> Configuration {
 fn web(alias: &str, port: u16) -> Value {
     let serve = format!(
         "mkdir /www; echo \"served by $WHO\" > /www/index.html; echo \"$WHO was here\" > /builds/$WHO; \
-         echo \"$WHO listens\"; exec httpd -f -p {port} -h /www"
+         hostname > /builds/id-of-$WHO; echo \"$WHO listens\"; exec httpd -f -p {port} -h /www"
     );
     json!({
-        "name": "library/busybox",
+        "name": "library/$SERVED_BY",
         "alias": alias,
         "entrypoint": ["/bin/sh", "-c"],
         "command": [serve],
@@ -43,6 +44,7 @@ fn web(alias: &str, port: u16) -> Value {
 fn with_services(name: &str, services: Value) -> Job {
     Job::named(name)
         .part("services", services)
+        .variable("SERVED_BY", "busybox")
         .without_sources()
 }
 
@@ -83,7 +85,7 @@ pub(super) async fn leaves_nothing(lab: &Lab, job: &JobRecord) -> Result<()> {
 async fn services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_with_links()
 -> Result<()> {
     let lab = Lab::start().await?;
-    let _manager = lab.start_manager(&configuration(&lab))?;
+    let _manager = lab.start_manager(&configuration(&lab, 60))?;
     for own_network in [false, true] {
         let names = "web library__busybox library-busybox";
         let ask = format!(
@@ -94,6 +96,8 @@ async fn services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_wi
             .variable("FF_NETWORK_PER_BUILD", &own_network.to_string())
             .script([
                 &ask,
+                // Docker's own name for a container without one: the first digits of its id.
+                "id=$(cat /builds/id-of-job-9090); echo \"id of ${#id} digits\"; wget -qO- http://$id:9090/",
                 "cat /builds/job-9090",
                 "echo \"network <$CI_BUILD_NETWORK_NAME>\"",
             ]);
@@ -106,11 +110,13 @@ async fn services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_wi
                 "Skipping alias \"library__busybox\" for service \"library/busybox\" (services[1])",
                 "Starting service library/busybox:latest...",
                 "Starting service library/busybox:latest...",
-                "Waiting for services to be up and running (timeout 4 seconds)...",
+                "Waiting for services to be up and running (timeout 60 seconds)...",
                 "Using effective pull policy of [always] for container busybox:latest",
                 "served by job-8080\n",
                 "served by job-8080\n",
                 "served by job-8080\n",
+                "served by job-9090\n",
+                "id of 12 digits\n",
                 "served by job-9090\n",
                 "job-9090 was here\n",
             ],
@@ -127,7 +133,7 @@ async fn services_are_found_by_every_name_with_a_network_of_the_job_s_own_and_wi
 async fn a_service_that_does_not_answer_is_told_and_one_that_cannot_start_fails_the_job()
 -> Result<()> {
     let lab = Lab::start().await?;
-    let _manager = lab.start_manager(&configuration(&lab))?;
+    let _manager = lab.start_manager(&configuration(&lab, 4))?;
     let shell = |alias: &str, script: &str, port: Option<&str>| {
         let port = port.map(|port| json!({"key": "HEALTHCHECK_TCP_PORT", "value": port}));
         json!({
@@ -143,57 +149,78 @@ async fn a_service_that_does_not_answer_is_told_and_one_that_cannot_start_fails_
         ),
         shell("portless", "echo I have no port; exec sleep 600", None),
         shell("broken", "echo I give up; exit 7", Some("8080")),
+        shell("garrulous", "seq 1000000 1100000; exec sleep 600", None),
     ]);
-    let unhealthy = lab
-        .gitlab
-        .queue(with_services("unhealthy", services).script(["echo ran anyway"]));
-    let ended = succeeded(&lab, unhealthy).await?;
-    let log = ended.log();
-    for part in [
-        "probably didn't start properly.",
-        "Health check error:",
-        "timeout: no answer within 4 s",
-        "Health check container logs:",
-        "Connection refused",
-        "Service container logs:",
-        "I never listen",
-        "has no exposed TCP port; set HEALTHCHECK_TCP_PORT among its variables",
-        "I have no port",
-        "ended with exit code 7",
-        "I give up",
-        "ran anyway\n",
-    ] {
-        ensure!(log.contains(part), "{part:?} is missing:\n{log}");
+    let unhealthy = |own_network: &str| {
+        let job = with_services("unhealthy", services.clone())
+            .variable("FF_NETWORK_PER_BUILD", own_network)
+            .script(["echo ran anyway"]);
+        lab.gitlab.queue(job)
+    };
+    for job in [unhealthy("false"), unhealthy("true")] {
+        let ended = succeeded(&lab, job).await?;
+        let log = ended.log();
+        for part in [
+            "probably didn't start properly.",
+            "Health check error:",
+            "timeout: no answer within 4 s",
+            "Health check container logs:",
+            "Connection refused",
+            "Service container logs:",
+            "I never listen",
+            "has no exposed TCP port; set HEALTHCHECK_TCP_PORT among its variables",
+            "I have no port",
+            "ended with exit code 7",
+            "I give up",
+            "ran anyway\n",
+        ] {
+            ensure!(log.contains(part), "{part:?} is missing:\n{log}");
+        }
+        ensure!(log.matches("*** WARNING:").count() == 4, "{log}");
+        shows_64_kib_of_numbers(&log)?;
+        leaves_nothing(&lab, &ended).await?;
     }
-    ensure!(log.matches("*** WARNING:").count() == 3, "{log}");
-    leaves_nothing(&lab, &ended).await?;
 
     let services = json!([{"name": "busybox", "command": ["/nowhere/at/all"]}]);
     let unstartable = lab.gitlab.queue(with_services("unstartable", services));
-    let ended = lab
+    let absent = format!("{}/nobody/has-this", lab.registry());
+    let absent = lab
         .gitlab
-        .ended(&[unstartable], 3 * MINUTE)
-        .await?
-        .remove(0);
-    let log = ended.log();
-    ensure!(ended.state == JobState::Failed, "{log}");
-    ensure!(
-        ended.failure_reason.as_deref() == Some("runner_system_failure"),
-        "{:?}",
-        ended.failure_reason
-    );
-    ensure!(
-        log.contains("service busybox:latest could not be started"),
-        "{log}"
-    );
-    leaves_nothing(&lab, &ended).await?;
+        .queue(with_services("absent", json!([{ "name": absent }])));
+    let begun = [
+        (unstartable, "service busybox:latest could not be started"),
+        (absent, "nobody/has-this\" with specified policies [always]"),
+    ];
+    let reasons = ["runner_system_failure", "runner_configuration_error"];
+    for ((job, why), reason) in begun.into_iter().zip(reasons) {
+        let ended = lab.gitlab.ended(&[job], 3 * MINUTE).await?.remove(0);
+        let (log, found) = (ended.log(), ended.failure_reason.as_deref());
+        ensure!(ended.state == JobState::Failed, "{log}");
+        ensure!(found == Some(reason), "{found:?}:\n{log}");
+        ensure!(log.contains(why), "no {why:?}:\n{log}");
+        leaves_nothing(&lab, &ended).await?;
+    }
     lab.was_correct()
+}
+
+/// What the garrulous service says is shown from its beginning, as far as it is shown at all.
+fn shows_64_kib_of_numbers(log: &str) -> Result<()> {
+    // Behind the job log's own stamp, and before the end of its colour.
+    let texts = log.lines().filter_map(|line| line.split_once("\x1b[0K"));
+    let texts = texts.filter_map(|(_, text)| text.strip_suffix("\x1b[0;m"));
+    let is_number = |text: &&str| text.split_once("Z 10").is_some_and(|(_, n)| n.len() == 5);
+    let shown: Vec<_> = texts.filter(is_number).collect();
+    let bytes: usize = shown.iter().map(|line| line.len() + 1).sum();
+    let first = shown.first().context("no number is shown")?;
+    ensure!(first.ends_with(" 1000000"), "the first is {first:?}");
+    ensure!((60_000..=65_536).contains(&bytes), "{bytes} bytes");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_services_print_is_in_the_log_where_the_job_asks_for_it() -> Result<()> {
     let lab = Lab::start().await?;
-    let _manager = lab.start_manager(&configuration(&lab))?;
+    let _manager = lab.start_manager(&configuration(&lab, 60))?;
     let asks = |asked: &str| {
         with_services("chatty", json!([web("web", 8080)]))
             .variable("PREFIX", "job")
@@ -226,7 +253,7 @@ async fn a_manager_that_was_killed_leaves_no_service_and_no_network_behind() -> 
     // The next start uses the instance again.
     let kept = "[runners.autoscaler.state_storage]\nenabled = true\nkeep_instance_with_acquisitions = true\n";
     let plugin = "[runners.autoscaler.plugin_config]";
-    let configuration = configuration(&lab).replace(plugin, &format!("{kept}{plugin}"));
+    let configuration = configuration(&lab, 60).replace(plugin, &format!("{kept}{plugin}"));
     let manager = lab.start_manager(&configuration)?;
     // What the job itself puts into its network goes with it.
     let job = with_services("long", json!([web("web", 8080)]))
