@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
+use crate::busy_registry::BusyRegistry;
 use crate::cloud::Cloud;
 use crate::coordinator::{Coordinator, Speech};
-use crate::front::Front;
 use crate::installation::Installation;
 use crate::instances::{Instances, REGISTRY_HOST, Site};
 use crate::journal::{Fact, Journal};
@@ -74,8 +74,12 @@ impl Lab {
     }
 
     /// Another way to a registry, which answers so many requests for a manifest with 503 first.
-    pub async fn start_front(&self, registry: &ImageRegistry, refusals: usize) -> Result<Front> {
-        Front::start(self.run.host(1).into(), &registry.address, refusals).await
+    pub async fn start_busy_registry(
+        &self,
+        registry: &ImageRegistry,
+        refusals: usize,
+    ) -> Result<BusyRegistry> {
+        BusyRegistry::start(self.run.host(1).into(), &registry.address, refusals).await
     }
 
     /// The same behind TLS; who is to trust it must be given its authority's certificate.

@@ -11,12 +11,12 @@
 //! Each lab has a network, a label and a folder of its own, and a reaper process that removes them however the lab ends.
 
 pub mod aws_machine;
+pub mod busy_registry;
 pub mod cloud;
 pub mod cloud_alone;
 pub mod coordinator;
 pub mod detour;
 pub mod figures;
-pub mod front;
 pub mod installation;
 pub mod instances;
 pub mod journal;

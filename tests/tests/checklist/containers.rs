@@ -1,7 +1,7 @@
 //! What jobs run in: images, services, volumes and networks.
 
 use super::Row;
-use super::Verdict::{Covered, Elsewhere, Open};
+use super::Verdict::{Covered, Elsewhere};
 
 pub(super) const ROWS: &[Row] = &[
     Row {

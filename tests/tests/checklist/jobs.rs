@@ -1,7 +1,7 @@
 //! What jobs do: scripts, variables, sources, cancel and log.
 
 use super::Row;
-use super::Verdict::{Covered, Elsewhere, Open};
+use super::Verdict::{Covered, Elsewhere};
 
 pub(super) const ROWS: &[Row] = &[
     Row {

@@ -332,7 +332,7 @@ async fn a_job_gets_the_platform_it_names_from_a_registry_that_comes_back_betwee
     let lab = Lab::start().await?;
     let registry = lab.start_registry(Door::Open).await?;
     // A pull asks once or twice before it gives up.
-    let front = lab.start_front(&registry, 2).await?;
+    let busy = lab.start_busy_registry(&registry, 2).await?;
     let keys = "allowed_pull_policies = [\"always\", \"if-not-present\"]";
     let _manager = lab.start_manager(&one_instance(&lab, keys))?;
     let instance = the_instance(&lab).await?;
@@ -340,7 +340,7 @@ async fn a_job_gets_the_platform_it_names_from_a_registry_that_comes_back_betwee
         .until(&instance, "docker version", 3 * MINUTE)
         .await?;
 
-    let busybox = format!("{}/library/busybox", front.address);
+    let busybox = format!("{}/library/busybox", busy.address);
     let troubled = ended(&lab, job(&busybox, &["always"])).await?;
     let words = [
         &format!("Pulling docker image {busybox} ..."),

@@ -1,5 +1,5 @@
-//! A registry's front that is in trouble at first: as many requests for a manifest as the story says are answered with
-//! 503, all others are handed on to the registry itself.
+//! A registry that is too busy at first: as many requests for a manifest as the story says are answered with 503, all
+//! others are handed on to the registry itself.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 
 /// It ends with this struct.
-pub struct Front {
+pub struct BusyRegistry {
     /// `host:port`.
     pub address: String,
     serving: tokio::task::JoinHandle<()>,
@@ -27,7 +27,7 @@ struct Behind {
     client: reqwest::Client,
 }
 
-impl Front {
+impl BusyRegistry {
     pub(crate) async fn start(host: IpAddr, registry: &str, refusals: usize) -> Result<Self> {
         let behind = Arc::new(Behind {
             registry: registry.to_owned(),
@@ -45,7 +45,7 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+impl Drop for BusyRegistry {
     fn drop(&mut self) {
         self.serving.abort();
     }
