@@ -20,6 +20,7 @@ const VENDORS: &[(&str, &[&str])] = &[
             "host/src/plugin/egress",
             "host/src/plugin/registry/client",
             "host/src/tls",
+            "tests/src/coordinator/front",
         ],
     ),
     ("rustls_native_certs", &["host/src/coordinator/client"]),
