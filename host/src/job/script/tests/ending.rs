@@ -102,10 +102,12 @@ fn commands_hear_term_and_have_the_last_word() {
 #[test]
 fn a_shell_that_is_ended_does_not_print_its_script() {
     let home = tempfile::tempdir().unwrap();
+    // A long `sleep` that begins after the signal would be waited for.
+    let commands = "CANARY='it is'\nwhile :; do sleep 0.05; done";
     for shell in shells() {
         for style in [PLAIN, LEGACY] {
             for (name, code) in [("TERM", 1), ("KILL", 137)] {
-                let begun = Begun::new(&shell, style, "CANARY='it is'\nsleep 600", home.path());
+                let begun = Begun::new(&shell, style, commands, home.path());
                 match name {
                     // To the command in front, too: a shell waits for that before it looks at its traps.
                     "TERM" => signal(name, &begun.all()),
