@@ -14,12 +14,11 @@ fn config(lines: &str) -> usable::Docker {
         "[[runners]]\nurl = \"https://gitlab.example\"\ntoken = \"t\"\nexecutor = \"docker-autoscaler\"\n\
          [runners.docker]\n{lines}\n[runners.autoscaler]\nplugin = \"aws\"\n"
     );
-    let profile = |file: &Path| {
-        let is_certificates = file.starts_with("certs");
-        let profile = || "{ \"a\": 1 }".to_owned();
-        (!is_certificates)
-            .then(profile)
-            .ok_or(std::io::ErrorKind::NotFound.into())
+    let profile = |file: &Path| -> std::io::Result<String> {
+        if file.starts_with("certs") {
+            return Err(std::io::ErrorKind::NotFound.into());
+        }
+        Ok("{ \"a\": 1 }".to_owned())
     };
     let loaded = check(Path::new("config.toml"), &text, &|_| None, &profile).unwrap();
     assert_eq!(loaded.problems, [], "{lines}");
