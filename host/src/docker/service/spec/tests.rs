@@ -9,7 +9,9 @@ fn config() -> usable::Docker {
                 user = \"builder\"\nmac_address = \"92:d0:c6:0a:29:33\"\nextra_hosts = [\"a:10.0.0.1\"]\nshm_size = 7\nmemory = \"1g\"\n\
                 container_labels = { team = \"$TEAM\" }\n";
     let path = std::path::Path::new("config.toml");
-    let no_file = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
+    let no_file = |_: &std::path::Path| -> std::io::Result<String> {
+        Err(std::io::ErrorKind::NotFound.into())
+    };
     let loaded = crate::config::check::check(path, text, &|_| None, &no_file).unwrap();
     loaded.config.runners[0].docker.clone()
 }
