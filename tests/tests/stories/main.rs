@@ -24,4 +24,5 @@ mod rogue_beside_job;
 mod scaling;
 mod scripts;
 mod services;
+mod ways;
 mod why;
