@@ -268,7 +268,7 @@ impl Route {
             }
             let mut link = Link::new(handle, watch_loss);
             link.note_session().await;
-            half_dialled.is_whole();
+            half_dialled.complete();
             Ok(link)
         };
         tokio::time::timeout_at(deadline, attempt)
@@ -310,7 +310,7 @@ impl Route {
 struct HalfDialled(Option<std::net::TcpStream>);
 
 impl HalfDialled {
-    fn is_whole(mut self) {
+    fn complete(mut self) {
         self.0 = None;
     }
 }
