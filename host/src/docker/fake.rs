@@ -1,11 +1,11 @@
 //! For tests: a daemon on loopback that answers as it is told to, and a job's place on it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -19,9 +19,10 @@ use crate::fleet::group::InstanceId;
 
 /// With one slot, on a daemon that answers with `app` and to a ping by itself.
 pub(super) async fn machine(app: Router) -> Arc<Machine> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
     let docker = usable::Docker {
-        host: Some(format!("tcp://{}", listener.local_addr().unwrap())),
+        host: Some(format!("tcp://{address}")),
         ..usable::Docker::default()
     };
     let app = app.route("/_ping", get(|| async { "OK" }));
@@ -29,9 +30,10 @@ pub(super) async fn machine(app: Router) -> Arc<Machine> {
     let instance = InstanceId("i-1".into());
     let path = Arc::new(Path::Own {
         instance: instance.clone(),
-        daemon: Arc::new(Daemon::of(&docker, &|_| None).unwrap()),
+        daemon: Arc::new(Daemon::of(&docker, &|_| None).expect("an address without TLS")),
     });
-    let connected = path.dial(Duration::from_secs(5)).await.unwrap();
+    let connected = path.dial(Duration::from_secs(5)).await;
+    let connected = connected.expect("it answers");
     let (changes, _) = watch::channel(0);
     let (gone, gone_seen) = watch::channel(None);
     let closing = CancellationToken::new();

@@ -7,12 +7,15 @@
 //! ```
 //! Invariants: no key leaves this module; a host key is checked before any credential is sent; every wait is bounded.
 
+use std::io;
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use russh::client::{self, DisconnectReason};
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use secrecy::ExposeSecret as _;
+use tokio::net::TcpStream;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -127,7 +130,6 @@ impl Connector {
 
     fn ssh(&self) -> Arc<client::Config> {
         let mut config = client::Config {
-            nodelay: true,
             keepalive_interval: Some(self.settings.keepalive.unwrap_or(KEEPALIVE)),
             keepalive_max: KEEPALIVE_MAX,
             ..client::Config::default()
@@ -242,8 +244,10 @@ impl Route {
                 refusal,
                 lost,
             };
-            let connected =
-                client::connect(self.connector.ssh(), (address.host.as_str(), port), guard).await;
+            let (stream, half_dialled) = connect(&address.host, port)
+                .await
+                .map_err(|e| unreachable(e.to_string()))?;
+            let connected = client::connect_stream(self.connector.ssh(), stream, guard).await;
             let mut handle = match connected {
                 Ok(handle) => handle,
                 Err(error) => {
@@ -264,6 +268,7 @@ impl Route {
             }
             let mut link = Link::new(handle, watch_loss);
             link.note_session().await;
+            half_dialled.complete();
             Ok(link)
         };
         tokio::time::timeout_at(deadline, attempt)
@@ -298,6 +303,33 @@ impl Route {
             .await?
             .success())
     }
+}
+
+/// Hangs up when it is dropped before the dial is whole: the library's own task would hold a connection open for as long
+/// as the key exchange lasts, which a silent instance never ends.
+struct HalfDialled(Option<std::net::TcpStream>);
+
+impl HalfDialled {
+    fn complete(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for HalfDialled {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.0 {
+            // One that is closed already needs no more.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+async fn connect(host: &str, port: u16) -> io::Result<(TcpStream, HalfDialled)> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    let stream = stream.into_std()?;
+    let half_dialled = HalfDialled(Some(stream.try_clone()?));
+    Ok((TcpStream::from_std(stream)?, half_dialled))
 }
 
 fn is_fresh(details: &Connection, now: SystemTime) -> bool {
@@ -377,7 +409,73 @@ impl client::Handler for Guard {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use async_trait::async_trait;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// An instance that listens here.
+    struct Here(u16);
+
+    #[async_trait]
+    impl Authorise for Here {
+        async fn connect_info(&self) -> Result<Connection, CallFailure> {
+            let here = Address {
+                port: Some(self.0),
+                ..address(Reach::Internal, "127.0.0.1")
+            };
+            Ok(Connection {
+                os: None,
+                arch: None,
+                protocol: None,
+                username: Some("ec2-user".into()),
+                login: Login::PublicKey,
+                addresses: vec![here],
+                host_keys: vec![],
+                valid_until: None,
+            })
+        }
+    }
+
+    fn connector() -> Arc<Connector> {
+        let settings = usable::Connector {
+            os: None,
+            arch: None,
+            protocol: None,
+            protocol_port: None,
+            username: None,
+            password: None,
+            key_path: None,
+            use_static_credentials: false,
+            keepalive: None,
+            timeout: TRY,
+            use_external_addr: false,
+        };
+        Connector::new(settings, None, Store::in_memory())
+    }
+
+    /// Before the server has said who it is, and in the midst of the key exchange.
+    #[tokio::test]
+    async fn a_dial_that_is_given_up_hangs_up() {
+        for said in ["", "SSH-2.0-slow\r\n"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let here = Arc::new(Here(listener.local_addr().unwrap().port()));
+            let route = connector().route(InstanceId("i-1".into()), here);
+            let dialling = tokio::spawn(async move { route.dial(TRY).await.map(drop) });
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            let begin = if said.is_empty() { 8 } else { 64 };
+            stream.read_exact(&mut vec![0; begin]).await.unwrap();
+            dialling.abort();
+            let mut rest = Vec::new();
+            let hung_up = tokio::time::timeout(TRY / 2, stream.read_to_end(&mut rest));
+            // Reset or closed, whichever.
+            assert!(hung_up.await.is_ok(), "it goes on behind {said:?}");
+        }
+    }
 
     fn address(reach: Reach, host: &str) -> Address {
         Address {

@@ -110,19 +110,25 @@ pub(super) const ROWS: &[Row] = &[
         number: (2, 8),
         keys: &["autoscaler::TestBuildTimeout/nothing left"],
         subject: "no container and no network of it stays on its instance",
-        verdict: Open("shown of an aborted job, not of one that timed out"),
+        verdict: Covered(&[
+            "tests/tests/stories/main_job.rs::a_cancelled_job_ends_and_its_after_script_runs",
+        ]),
     },
     Row {
         number: (2, 8),
         keys: &["autoscaler::TestBuildSuccessUsingDockerHost"],
         subject: "docker.host names another daemon on the instance",
-        verdict: Open("addresses are read in a test; no job uses one"),
+        verdict: Covered(&[
+            "tests/tests/stories/ways.rs::jobs_reach_the_daemon_that_docker_host_names_by_each_way_and_one_is_cancelled_before",
+        ]),
     },
     Row {
         number: (2, 8),
         keys: &["autoscaler::TestBuildSuccessUsingDockerHostLegacyTunnel"],
         subject: "both ways to the daemon: its socket forwarded, and `docker system dial-stdio`",
-        verdict: Open("jobs take the way that is found first; no test forces each of the two"),
+        verdict: Covered(&[
+            "tests/tests/stories/ways.rs::jobs_reach_the_daemon_that_docker_host_names_by_each_way_and_one_is_cancelled_before",
+        ]),
     },
     Row {
         number: (2, 8),
@@ -170,7 +176,10 @@ pub(super) const ROWS: &[Row] = &[
         number: (2, 9),
         keys: &["autoscaler::TestAcquisitionRef_*/cancelled"],
         subject: "a connection that is begun for a cancelled job is closed",
-        verdict: Open("no test cancels a job while its instance is dialled"),
+        verdict: Covered(&[
+            "host/src/fleet/connector.rs::a_dial_that_is_given_up_hangs_up",
+            "tests/tests/stories/ways.rs::jobs_reach_the_daemon_that_docker_host_names_by_each_way_and_one_is_cancelled_before",
+        ]),
     },
     Row {
         number: (2, 9),

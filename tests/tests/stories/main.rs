@@ -28,4 +28,5 @@ mod scripts;
 mod secured;
 mod services;
 mod soak;
+mod ways;
 mod why;
