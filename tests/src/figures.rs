@@ -1,4 +1,4 @@
-//! Figures of what was measured many times, and the table that shows them.
+//! Figures of what was measured many times, the goals set for them, and the table that shows both.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -8,6 +8,8 @@ use std::time::Duration;
 enum Unit {
     Seconds,
     Bytes,
+    /// One figure as a multiple of another.
+    Times,
 }
 
 /// One thing's measurements, sorted; at least one.
@@ -41,36 +43,62 @@ impl Figures {
         self.sorted.len()
     }
 
+    pub fn min(&self) -> Value {
+        Value(self.sorted[0], self.unit)
+    }
+
     /// The middle one, or the mean of the two in the middle.
-    fn median(&self) -> f64 {
+    pub fn median(&self) -> Value {
         let middle = self.sorted.len() / 2;
-        if self.sorted.len().is_multiple_of(2) {
+        let median = if self.sorted.len().is_multiple_of(2) {
             f64::midpoint(self.sorted[middle - 1], self.sorted[middle])
         } else {
             self.sorted[middle]
-        }
+        };
+        Value(median, self.unit)
     }
 
     /// The least that nine of ten do not exceed.
-    fn p90(&self) -> f64 {
+    fn p90(&self) -> Value {
         let rank = (self.sorted.len() * 9).div_ceil(10);
-        self.sorted[rank - 1]
+        Value(self.sorted[rank - 1], self.unit)
     }
 
-    fn max(&self) -> f64 {
-        self.sorted[self.sorted.len() - 1]
+    fn max(&self) -> Value {
+        Value(self.sorted[self.sorted.len() - 1], self.unit)
     }
 }
 
-/// Three significant figures in the largest unit that keeps them above one.
-struct Written(f64, Unit);
+/// One figure; written with three significant figures in the largest unit that keeps them above one.
+#[derive(Clone, Copy, Debug)]
+pub struct Value(f64, Unit);
 
-impl fmt::Display for Written {
+impl Value {
+    pub fn time(time: Duration) -> Self {
+        Self(time.as_secs_f64(), Unit::Seconds)
+    }
+
+    pub fn bytes(bytes: f64) -> Self {
+        Self(bytes, Unit::Bytes)
+    }
+
+    pub fn times(factor: f64) -> Self {
+        Self(factor, Unit::Times)
+    }
+
+    /// As a multiple of `other`.
+    pub fn over(self, other: Self) -> Self {
+        Self::times(self.0 / other.0)
+    }
+}
+
+impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(value, unit) = *self;
         let scales: &[(f64, &str)] = match unit {
             Unit::Seconds => &[(1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")],
             Unit::Bytes => &[(1024.0 * 1024.0, "MiB"), (1024.0, "KiB"), (1.0, "B")],
+            Unit::Times => &[(1.0, "×")],
         };
         let smallest = scales[scales.len() - 1];
         let fits = |&&(scale, _): &&(f64, &str)| value.abs() >= scale;
@@ -85,7 +113,32 @@ impl fmt::Display for Written {
     }
 }
 
-/// Rows of figures under headings.
+/// What a figure is to keep to.
+#[derive(Clone, Copy, Debug)]
+pub enum Goal {
+    AtMost(Value),
+    AtLeast(Value),
+}
+
+impl Goal {
+    fn is_met_by(self, figure: Value) -> bool {
+        match self {
+            Self::AtMost(most) => figure.0 <= most.0,
+            Self::AtLeast(least) => figure.0 >= least.0,
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(most) => write!(f, "at most {most}"),
+            Self::AtLeast(least) => write!(f, "at least {least}"),
+        }
+    }
+}
+
+/// Rows of figures, and of goals beside what was reached, under headings.
 #[derive(Default)]
 pub struct Table {
     lines: Vec<Line>,
@@ -94,6 +147,16 @@ pub struct Table {
 enum Line {
     Heading(String),
     Row(String, Figures),
+    Goal(String, Value, Goal),
+}
+
+impl Line {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Heading(_) => None,
+            Self::Row(what, _) | Self::Goal(what, ..) => Some(what),
+        }
+    }
 }
 
 impl Table {
@@ -104,15 +167,20 @@ impl Table {
     pub fn row(&mut self, what: impl Into<String>, figures: Figures) {
         self.lines.push(Line::Row(what.into(), figures));
     }
+
+    /// Nothing fails by a goal that was missed: the table says so.
+    pub fn goal(&mut self, what: impl Into<String>, figure: Value, goal: Goal) {
+        self.lines.push(Line::Goal(what.into(), figure, goal));
+    }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.lines.iter().filter_map(|line| match line {
-            Line::Heading(_) => None,
-            Line::Row(what, _) => Some(what.chars().count() + 2),
-        });
-        let width = names.max().unwrap_or(0);
+        let names = self.lines.iter().filter_map(Line::name);
+        let width = names
+            .map(|name| name.chars().count() + 2)
+            .max()
+            .unwrap_or(0);
         let mut text = String::new();
         writeln!(
             text,
@@ -126,10 +194,21 @@ impl fmt::Display for Table {
                     text,
                     "  {what:name$}  {:>6}  {:>9}  {:>9}  {:>9}  {:>9}",
                     figures.count(),
-                    Written(figures.sorted[0], figures.unit).to_string(),
-                    Written(figures.median(), figures.unit).to_string(),
-                    Written(figures.p90(), figures.unit).to_string(),
-                    Written(figures.max(), figures.unit).to_string(),
+                    figures.min().to_string(),
+                    figures.median().to_string(),
+                    figures.p90().to_string(),
+                    figures.max().to_string(),
+                    name = width - 2,
+                )?,
+                Line::Goal(what, figure, goal) => writeln!(
+                    text,
+                    "  {what:name$}  {:>28}  goal: {goal}, {}",
+                    figure.to_string(),
+                    if goal.is_met_by(*figure) {
+                        "met"
+                    } else {
+                        "missed"
+                    },
                     name = width - 2,
                 )?,
             }
@@ -156,8 +235,8 @@ mod tests {
             ((1..=20).collect(), 0.0105, 0.018),
         ] {
             let figures = milliseconds(of.clone());
-            assert!((figures.median() - median).abs() < 1e-9, "{of:?}");
-            assert!((figures.p90() - p90).abs() < 1e-9, "{of:?}");
+            assert!((figures.median().0 - median).abs() < 1e-9, "{of:?}");
+            assert!((figures.p90().0 - p90).abs() < 1e-9, "{of:?}");
         }
     }
 
@@ -171,8 +250,32 @@ mod tests {
             (3.0 * 1024.0 * 1024.0, Unit::Bytes, "3.00 MiB"),
             (-2048.0, Unit::Bytes, "-2.00 KiB"),
             (0.0, Unit::Bytes, "0.00 B"),
+            (0.25, Unit::Times, "0.25 ×"),
         ] {
-            assert_eq!(Written(value, unit).to_string(), text);
+            assert_eq!(Value(value, unit).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_goal_stands_beside_its_figure_and_says_whether_it_was_met() {
+        let mut table = Table::default();
+        let ratio = milliseconds([300])
+            .median()
+            .over(milliseconds([200]).median());
+        table.goal("slower", ratio, Goal::AtMost(Value::times(1.7)));
+        table.goal("sooner", ratio, Goal::AtLeast(Value::times(2.5)));
+        table.goal(
+            "took",
+            Value::bytes(1024.0),
+            Goal::AtMost(Value::bytes(1024.0)),
+        );
+        let text = table.to_string();
+        for line in [
+            "1.50 ×  goal: at most 1.70 ×, met",
+            "1.50 ×  goal: at least 2.50 ×, missed",
+            "1.00 KiB  goal: at most 1.00 KiB, met",
+        ] {
+            assert!(text.contains(line), "{text}");
         }
     }
 

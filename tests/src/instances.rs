@@ -280,6 +280,11 @@ impl Instances {
         docker(&["exec", &self.site.container(id), "sh", "-c", script]).await
     }
 
+    /// Lets a user log in with this public key, as the cloud does it: for a minute.
+    pub async fn authorise(&self, id: &str, user: &str, key: &str) -> Result<()> {
+        self.site.authorise(id, user, key).await
+    }
+
     /// Asks a shell condition on the instance until it holds.
     pub async fn until(&self, id: &str, condition: &str, within: Duration) -> Result<()> {
         let holds = async { while self.exec(id, condition).await.is_err() {} };

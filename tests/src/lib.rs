@@ -25,6 +25,7 @@ pub mod line;
 pub mod manager;
 pub mod registry;
 mod run;
+pub mod tunnel;
 
 pub use aws_machine::AwsMachine;
 pub use cloud_alone::CloudAlone;
@@ -36,3 +37,4 @@ pub use journal::{Fact, Journal};
 pub use lab::Lab;
 pub use manager::{Configuration, Manager};
 pub use run::{Left, left_by};
+pub use tunnel::Tunnel;

@@ -204,6 +204,11 @@ impl Manager {
         })
     }
 
+    /// Its process.
+    pub fn id(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
     /// Everything it has printed so far.
     pub fn said(&self) -> String {
         let entries = self.journal.since(self.begins).into_iter();

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, debug_span, error, info, warn};
 
 use super::runner::{Permits, Serving};
 use crate::config::flags;
@@ -59,7 +59,9 @@ pub(super) async fn run(
         timestamps,
     );
     let api = Arc::new(serving.client.clone());
-    let (pending, canceled) = match commit(&*api, &serving.process.store, record).await {
+    let committing = commit(&*api, &serving.process.store, record);
+    let committed = committing.instrument(debug_span!("step", step = "commit"));
+    let (pending, canceled) = match committed.await {
         Commitment::Ours(pending) => (pending, false),
         Commitment::Canceled(pending) => (pending, true),
         Commitment::NotOurs(why) => {
@@ -113,11 +115,15 @@ pub(super) async fn run(
     // GitLab hears of the end while the containers are removed; neither waits for the other.
     let leave = async {
         if let Some(place) = place {
-            place.leave(&serving, id).await;
+            let leaving = place.leave(&serving, id);
+            leaving
+                .instrument(debug_span!("step", step = "cleanup"))
+                .await;
         }
         drop((number, project_number, permits));
     };
-    tokio::join!(leave, end(trace, pending, outcome));
+    let end = end(trace, pending, outcome).instrument(debug_span!("step", step = "end"));
+    tokio::join!(leave, end);
 }
 
 /// A slot, and what the job left on it.
@@ -163,7 +169,10 @@ async fn carry_out(
     let (hold, mut held) = oneshot::channel();
     let (waiting, id) = (serving.clone(), work.payload.id);
     let acquire = move |plan: Plan| async move {
-        let acquisition = acquire(&waiting, id, reservation).await?;
+        let acquiring = acquire(&waiting, id, reservation);
+        let acquisition = acquiring
+            .instrument(debug_span!("step", step = "acquire"))
+            .await?;
         let (machine, slot) = (acquisition.machine().clone(), acquisition.slot());
         // Nobody to take it means that the job has ended: then the slot goes back at once.
         let _ = hold.send(acquisition);

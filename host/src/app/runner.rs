@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info, info_span, warn};
+use tracing::{Instrument as _, debug, debug_span, error, info, info_span, warn};
 
 use super::allowance::{Allowance, Permit};
 use super::job;
@@ -446,8 +446,9 @@ async fn ask_once(serving: &Arc<Serving>) {
     };
     match serving.request().await {
         Some(payload) => {
+            let span = debug_span!("job", job = payload.id);
             let job = job::run(serving.clone(), payload, reservation, permits);
-            serving.jobs.spawn(job);
+            serving.jobs.spawn(job.instrument(span));
         }
         None => {
             drop((reservation, permits));

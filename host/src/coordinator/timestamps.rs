@@ -31,6 +31,8 @@ impl Timestamps {
     /// Whole lines come out at once; a line without its end is held, unless it moves the cursor (`\r`): progress bars
     /// and section markers show as they come.
     pub(super) fn write(&mut self, now: SystemTime, mut input: &[u8], out: &mut Vec<u8>) {
+        // Written once for all lines of a piece: a log is written in far larger pieces than lines.
+        let now = microseconds(now);
         let shows = input.contains(&b'\r') && !input.contains(&b'\n');
         while !input.is_empty() {
             let room = LONGEST - self.line.len();
@@ -39,7 +41,7 @@ impl Timestamps {
                 Some(end) => {
                     self.line.extend_from_slice(&input[..end]);
                     input = &input[end + 1..];
-                    self.emit(now, false, out);
+                    self.emit(&now, false, out);
                 }
                 None => {
                     let mut taken = room.min(input.len());
@@ -49,32 +51,34 @@ impl Timestamps {
                     self.line.extend_from_slice(&input[..taken]);
                     input = &input[taken..];
                     if !input.is_empty() || self.line.len() == LONGEST {
-                        self.emit(now, true, out);
+                        self.emit(&now, true, out);
                     }
                 }
             }
         }
         if shows && !self.line.is_empty() {
-            self.emit(now, true, out);
+            self.emit(&now, true, out);
         }
     }
 
     /// What is left of the last line.
     pub(super) fn finish(&mut self, now: SystemTime, out: &mut Vec<u8>) {
         if !self.line.is_empty() {
-            self.emit(now, false, out);
+            self.emit(&microseconds(now), false, out);
         }
         self.continues = false;
     }
 
-    fn emit(&mut self, now: SystemTime, goes_on: bool, out: &mut Vec<u8>) {
+    fn emit(&mut self, now: &str, goes_on: bool, out: &mut Vec<u8>) {
+        let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
         let letter = match self.stream {
-            Stream::Out => 'O',
-            Stream::Err => 'E',
+            Stream::Out => b'O',
+            Stream::Err => b'E',
         };
-        let mark = if self.continues { '+' } else { ' ' };
-        let head = format!("{} {:02x}{letter}{mark}", microseconds(now), self.number);
-        out.extend_from_slice(head.as_bytes());
+        let mark = if self.continues { b'+' } else { b' ' };
+        out.extend_from_slice(now.as_bytes());
+        let (high, low) = (digit(self.number >> 4), digit(self.number & 0xf));
+        out.extend_from_slice(&[b' ', high, low, letter, mark]);
         out.append(&mut self.line);
         out.push(b'\n');
         self.continues = goes_on;

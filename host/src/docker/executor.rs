@@ -17,7 +17,7 @@ use futures_util::future::join_all;
 use tokio::sync::{Mutex, OnceCell, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{Instrument as _, debug, debug_span, info};
 
 use super::cgroup;
 use super::container::{self, Role};
@@ -100,9 +100,9 @@ impl DockerExecutor {
             credentials: &self.site.plan.credentials,
         };
         let at = self.site.connected().await?;
-        self.site
-            .unless_gone(self.site.images.obtain(&at.docker, &wanted, notes))
-            .await?
+        let obtaining = self.site.images.obtain(&at.docker, &wanted, notes);
+        let obtaining = obtaining.instrument(debug_span!("step", step = "image", image = name));
+        self.site.unless_gone(obtaining).await?
     }
 
     async fn make_helper(&self) -> Result<Helper, StageFailure> {

@@ -20,6 +20,7 @@ use futures_util::{Stream as Items, StreamExt as _};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, debug_span};
 
 use super::line::REDIAL_WINDOW;
 use super::site::{Site, failed};
@@ -120,7 +121,8 @@ impl Feed {
         feed.attach(site).await.map_err(Unfed::Failed)?;
         let starting = at
             .docker
-            .start_container(&feed.name, None::<StartContainerOptions>);
+            .start_container(&feed.name, None::<StartContainerOptions>)
+            .instrument(debug_span!("step", step = "start", container = feed.name));
         match site.unless_gone(starting).await.map_err(Unfed::Failed)? {
             Ok(()) => {}
             Err(Error::DockerResponseServerError { message, .. }) => {
@@ -177,7 +179,11 @@ impl Feed {
                 }
             }
         };
-        let greeted = tokio::time::timeout(HELLO, greeting);
+        let greeted = tokio::time::timeout(HELLO, greeting).instrument(debug_span!(
+            "step",
+            step = "greet",
+            container = self.name
+        ));
         let answered = site.unless_gone(greeted).await.map_err(|_| Broken)?;
         let result = answered.unwrap_or(Err(Broken));
         if result.is_err() {

@@ -23,6 +23,7 @@ use futures_util::{Stream as Items, StreamExt as _};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, debug_span};
 
 use super::line::REDIAL_WINDOW;
 use super::site::{self, Site, failed, unmet};
@@ -145,7 +146,8 @@ impl Shell {
         let at = site.connected().await?;
         let starting = at
             .docker
-            .start_container(&self.name, None::<StartContainerOptions>);
+            .start_container(&self.name, None::<StartContainerOptions>)
+            .instrument(debug_span!("step", step = "start", container = self.name));
         site.unless_gone(starting).await?.map_err(|error| {
             let what = format!("container {} could not be started", self.name);
             unmet(&what, &error)

@@ -16,6 +16,7 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, debug_span};
 
 use super::container::{self, Role};
 use super::image::Used;
@@ -118,8 +119,9 @@ impl Site {
         if let (Some(host), false) = (&mut body.host_config, links.is_empty()) {
             host.extra_hosts.get_or_insert_default().extend(links);
         }
-        self.create_container(&name, body, &aliases, platform)
-            .await?;
+        let span = debug_span!("step", step = "create", container = name);
+        let creating = self.create_container(&name, body, &aliases, platform);
+        creating.instrument(span).await?;
         Ok(name)
     }
 
@@ -187,8 +189,9 @@ impl Site {
             .stdout(true)
             .stderr(true)
             .build();
+        let span = debug_span!("step", step = "attach", container = name);
         let attaching = at.docker.attach_container(name, Some(options));
-        let attaching = tokio::time::timeout(REDIAL_WINDOW, attaching);
+        let attaching = tokio::time::timeout(REDIAL_WINDOW, attaching).instrument(span);
         Ok(match self.unless_gone(attaching).await? {
             Ok(attached) => attached.map_err(|e| e.to_string()),
             Err(_) => Err("docker does not answer".into()),

@@ -89,9 +89,12 @@ impl Tally {
     }
 
     fn text(&mut self, piece: &[u8]) {
-        let mut bytes = std::mem::take(&mut self.partial);
-        bytes.extend_from_slice(piece);
-        let mut rest = bytes.as_slice();
+        let joined;
+        let mut rest = piece;
+        if !self.partial.is_empty() {
+            joined = [std::mem::take(&mut self.partial).as_slice(), piece].concat();
+            rest = &joined;
+        }
         while let Err(error) = std::str::from_utf8(rest) {
             self.logged += error.valid_up_to() as u64;
             let bad = &rest[error.valid_up_to()..];

@@ -1,13 +1,17 @@
 //! The manager's own log: events of `tracing` become lines on standard error, in the format and from the level asked for.
 //!
 //! ```text
-//! tracing ─▶ level (reloadable) ─▶ Lines ─▶ one line an event
+//! tracing ─▶ level (reloadable) ─▶ Lines ─▶ one line an event, and one a step that ended
 //!                               └▶ Counted ─▶ gitlab_runner_errors_total
 //! ```
+//!
+//! A step is a span called "step": at debug level its end is told with how long it took, which shows where a job's time
+//! goes. What it is called is in its fields, `stage` for a stage of the job and `step` for a part of one.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::Value;
 use tracing::field::{Field, Visit};
@@ -15,12 +19,15 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use super::line::{Format, Line};
 use super::metrics::Metrics;
+
+/// The name of spans whose end is told.
+const STEP: &str = "step";
 
 /// The level by GitLab Runner's name for it; `info` for what is none.
 pub fn level_named(name: &str) -> Level {
@@ -105,14 +112,41 @@ struct Lines<W> {
     writer: W,
 }
 
-/// What a span carries, kept beside it.
+/// What a span or an event carries.
 #[derive(Default)]
 struct Fields {
     message: String,
     named: Vec<(String, Value)>,
 }
 
+/// When a span was made.
+struct Begun(Instant);
+
 impl Fields {
+    /// Those of a span and of the ones around it, from the outermost in.
+    fn around<'s, S>(span: Option<SpanRef<'s, S>>) -> Self
+    where
+        S: for<'l> LookupSpan<'l>,
+    {
+        let mut all = Self::default();
+        for span in span.iter().flat_map(|span| span.scope().from_root()) {
+            if let Some(outer) = span.extensions().get::<Self>() {
+                for (name, value) in &outer.named {
+                    all.name(name, value.clone());
+                }
+            }
+        }
+        all
+    }
+
+    /// The innermost value of a name is the one that holds.
+    fn name(&mut self, name: &str, value: Value) {
+        match self.named.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = value,
+            None => self.named.push((name.to_owned(), value)),
+        }
+    }
+
     fn put(&mut self, field: &Field, value: Value) {
         match field.name() {
             "message" => {
@@ -121,10 +155,7 @@ impl Fields {
                     other => other.to_string(),
                 }
             }
-            name => {
-                let name = name.strip_prefix("r#").unwrap_or(name);
-                self.named.push((name.to_owned(), value));
-            }
+            name => self.name(name.strip_prefix("r#").unwrap_or(name), value),
         }
     }
 }
@@ -168,7 +199,9 @@ where
         let Some(span) = context.span(id) else { return };
         let mut fields = Fields::default();
         attributes.record(&mut fields);
-        span.extensions_mut().insert(fields);
+        let mut extensions = span.extensions_mut();
+        extensions.insert(fields);
+        extensions.insert(Begun(Instant::now()));
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
@@ -179,20 +212,35 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
-        if let Some(scope) = context.event_scope(event) {
-            for span in scope.from_root() {
-                if let Some(outer) = span.extensions().get::<Fields>() {
-                    fields.named.extend(outer.named.iter().cloned());
-                }
-            }
-        }
+        let mut fields = Fields::around(context.event_span(event));
         event.record(&mut fields);
+        self.tell(*event.metadata().level(), fields);
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        let Some(span) = context.span(&id).filter(|span| span.name() == STEP) else {
+            return;
+        };
+        let took = span
+            .extensions()
+            .get::<Begun>()
+            .map(|begun| begun.0.elapsed());
+        let level = *span.metadata().level();
+        let mut fields = Fields::around(Some(span));
+        fields.message = "step ended".to_owned();
+        let milliseconds = took.unwrap_or_default().as_secs_f64() * 1000.0;
+        fields.name("took_ms", Value::from((milliseconds * 10.0).round() / 10.0));
+        self.tell(level, fields);
+    }
+}
+
+impl<W: for<'w> MakeWriter<'w>> Lines<W> {
+    fn tell(&self, level: Level, fields: Fields) {
         let line = Line {
             time: jiff::Timestamp::now()
                 .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
                 .to_string(),
-            level: *event.metadata().level(),
+            level,
             message: fields.message,
             fields: fields.named,
         };
@@ -223,7 +271,7 @@ mod tests {
 
     use std::sync::Mutex;
 
-    use tracing::{debug, error, info, info_span, warn};
+    use tracing::{debug, debug_span, error, info, info_span, warn};
 
     use super::*;
 
@@ -283,5 +331,40 @@ mod tests {
             counted.contains("gitlab_runner_errors_total{level=\"warning\"} 1"),
             "{counted}"
         );
+    }
+
+    #[test]
+    fn a_step_s_end_is_told_at_debug_level_with_what_it_was_and_took() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let metrics = Arc::new(Metrics::new("1.0.0"));
+        let (subscriber, verbosity) =
+            subscriber(Level::DEBUG, Format::Text, false, &metrics, move || {
+                writer.clone()
+            });
+        tracing::subscriber::with_default(subscriber, || {
+            let _job = debug_span!("job", job = 7).entered();
+            let stage = debug_span!("step", stage = "get_sources").entered();
+            debug_span!("step", step = "attach").in_scope(|| info!(job = 8, "seen"));
+            drop(stage);
+            debug_span!("other").in_scope(|| ());
+            verbosity.set(Level::INFO);
+            debug_span!("step", stage = "not told").in_scope(|| ());
+        });
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<_> = text
+            .lines()
+            .map(|line| line.split_once(' ').unwrap().1)
+            .map(|line| line.split(" took_ms=").next().unwrap())
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                r#"level=info msg="seen" job=8 stage=get_sources step=attach"#,
+                r#"level=debug msg="step ended" job=7 stage=get_sources step=attach"#,
+                r#"level=debug msg="step ended" job=7 stage=get_sources"#,
+            ]
+        );
+        assert_eq!(text.matches(" took_ms=").count(), 2, "{text}");
     }
 }

@@ -3,6 +3,7 @@
 //! Source of the rules: gitlabhq/gitlabhq, `lib/api/ci/runner.rb` and `lib/api/ci/helpers/runner.rb`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use axum::body::{Body, Bytes};
@@ -19,9 +20,6 @@ use super::{Endpoint, JobId, Shared, fault, git};
 use crate::journal::Fact;
 
 type Gitlab = State<Arc<Shared>>;
-
-/// Seconds; GitLab's are 3 while somebody watches the log and 60 otherwise.
-const TRACE_UPDATE_INTERVAL: &str = "1";
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -111,9 +109,12 @@ async fn request_job(State(shared): Gitlab, headers: HeaderMap, body: Bytes) -> 
         // `runner_queue_value_latest?`: GitLab does not even look.
         None
     } else {
-        shared
-            .ledger()
-            .give(&shared.url, git::PROJECT, &shared.repository.head, features)
+        shared.ledger().give(
+            &shared.url,
+            git::PROJECT,
+            &shared.repository.head(),
+            features,
+        )
     };
     let Some((id, payload)) = given else {
         return (StatusCode::NO_CONTENT, [("X-GitLab-Last-Update", version)]).into_response();
@@ -227,7 +228,10 @@ async fn append_trace(
         .status(verdict.status)
         .header("Job-Status", state.to_string())
         .header(header::RANGE, range)
-        .header("X-GitLab-Trace-Update-Interval", TRACE_UPDATE_INTERVAL)
+        .header(
+            "X-GitLab-Trace-Update-Interval",
+            shared.trace_interval.load(Ordering::Relaxed),
+        )
         .body(Body::empty())
         .unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use axum::body::{Body, Bytes};
@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
+use rand::Rng as _;
 use tokio::io::AsyncWriteExt;
 
 use super::Shared;
@@ -21,8 +22,12 @@ pub(super) const PIPELINE: u64 = 7001;
 
 pub(super) struct Repository {
     root: PathBuf,
+    work: PathBuf,
+    bare: PathBuf,
     /// The commit every job is for.
-    pub(super) head: String,
+    head: Mutex<String>,
+    /// `user:token` of a deploy token.
+    pub(super) deploy_login: String,
 }
 
 impl Repository {
@@ -32,7 +37,6 @@ impl Repository {
         let bare = root.join(format!("{PROJECT}.git"));
         std::fs::create_dir_all(&work)?;
         std::fs::create_dir_all(&bare)?;
-        let pipeline = format!("refs/pipelines/{PIPELINE}");
         git(&work, &["init", "--quiet", "--initial-branch=main"])?;
         std::fs::write(work.join("README.md"), "The lab's project.\n")?;
         std::fs::create_dir_all(work.join("bin"))?;
@@ -42,26 +46,52 @@ impl Repository {
         git(&work, &["add", "."])?;
         git(&work, &["commit", "--quiet", "-m", "Begin"])?;
         std::fs::write(work.join("CHANGES"), "second\n")?;
-        git(&work, &["add", "."])?;
-        git(&work, &["commit", "--quiet", "-m", "Go on"])?;
-        let head = git(&work, &["rev-parse", "HEAD"])?;
         git(
             &bare,
             &["init", "--quiet", "--bare", "--initial-branch=main"],
         )?;
-        let target = bare.to_string_lossy().into_owned();
-        let to_pipeline = format!("HEAD:{pipeline}");
-        git(
-            &work,
-            &[
-                "push",
-                "--quiet",
-                &target,
-                "HEAD:refs/heads/main",
-                &to_pipeline,
-            ],
-        )?;
-        Ok(Self { root, head })
+        let repository = Self {
+            root,
+            work,
+            bare,
+            head: Mutex::default(),
+            deploy_login: format!("gitlab+deploy-token-1:gldt-{:016x}", rand::random::<u64>()),
+        };
+        repository.publish("Go on")?;
+        Ok(repository)
+    }
+
+    pub(super) fn head(&self) -> String {
+        let head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        head.clone()
+    }
+
+    /// A new file of random bytes; answers its commit.
+    pub(super) fn push(&self, name: &str, bytes: usize) -> Result<String> {
+        let mut content = vec![0; bytes];
+        rand::rng().fill(content.as_mut_slice());
+        std::fs::write(self.work.join(name), content)?;
+        self.publish(&format!("Add {name}"))
+    }
+
+    /// Commits what lies in the work tree, as the branch's and the pipeline's head.
+    fn publish(&self, message: &str) -> Result<String> {
+        git(&self.work, &["add", "."])?;
+        git(&self.work, &["commit", "--quiet", "-m", message])?;
+        let made = git(&self.work, &["rev-parse", "HEAD"])?;
+        let target = self.bare.to_string_lossy();
+        let to_pipeline = format!("HEAD:refs/pipelines/{PIPELINE}");
+        let push = [
+            "push",
+            "--quiet",
+            &target,
+            "HEAD:refs/heads/main",
+            &to_pipeline,
+        ];
+        git(&self.work, &push)?;
+        let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        head.clone_from(&made);
+        Ok(made)
     }
 }
 
@@ -99,8 +129,8 @@ pub(super) async fn serve(State(shared): State<Arc<Shared>>, request: Request) -
         }
         return (StatusCode::NOT_FOUND, "404 Not Found").into_response();
     }
-    // `Gitlab::Auth#build_access_token_check`: the token of a running job, and no other.
-    if !is_running_job(&shared, &parts.headers) {
+    // `Gitlab::Auth`, `build_access_token_check` and `deploy_token_check`: of jobs' tokens, that of a running one.
+    if !may_fetch(&shared, &parts.headers) {
         let ask = [(header::WWW_AUTHENTICATE, "Basic realm=\"GitLab\"")];
         return (StatusCode::UNAUTHORIZED, ask, "HTTP Basic: Access denied\n").into_response();
     }
@@ -116,7 +146,7 @@ pub(super) async fn serve(State(shared): State<Arc<Shared>>, request: Request) -
     }
 }
 
-fn is_running_job(shared: &Shared, headers: &HeaderMap) -> bool {
+fn may_fetch(shared: &Shared, headers: &HeaderMap) -> bool {
     let login = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok()?.strip_prefix("Basic "))
@@ -126,6 +156,9 @@ fn is_running_job(shared: &Shared, headers: &HeaderMap) -> bool {
                 .ok()
         })
         .and_then(|login| String::from_utf8(login).ok());
+    if login.as_ref() == Some(&shared.repository.deploy_login) {
+        return true;
+    }
     let Some(token) = login
         .as_deref()
         .and_then(|l| l.strip_prefix("gitlab-ci-token:"))

@@ -162,8 +162,8 @@ impl Ledger {
         id
     }
 
-    pub(super) fn jobs(&self) -> Vec<JobRecord> {
-        self.jobs.clone()
+    pub(super) fn jobs(&self) -> &[JobRecord] {
+        &self.jobs
     }
 
     pub(super) fn job_mut(&mut self, id: JobId) -> Option<&mut JobRecord> {

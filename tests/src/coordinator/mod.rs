@@ -19,6 +19,7 @@ mod ledger;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -49,6 +50,9 @@ pub(crate) const FAILURE_REASONS: &[&str] = &[
     "job_canceled",
 ];
 
+/// GitLab's are 3 while somebody watches the log and 60 otherwise.
+const TRACE_INTERVAL: u64 = 1;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(pub u64);
 
@@ -76,6 +80,8 @@ pub struct Coordinator {
 /// What every request sees.
 struct Shared {
     ledger: Mutex<Ledger>,
+    /// Seconds between two parts of a log, as every answer says.
+    trace_interval: AtomicU64,
     faults: Mutex<Vec<Fault>>,
     journal: Journal,
     url: String,
@@ -118,6 +124,7 @@ impl Coordinator {
         };
         let shared = Arc::new(Shared {
             ledger: Mutex::default(),
+            trace_interval: AtomicU64::new(TRACE_INTERVAL),
             faults: Mutex::default(),
             repository: git::Repository::create(dir)?,
             journal,
@@ -158,6 +165,25 @@ impl Coordinator {
         self.shared.ledger().runner_token = "glrt-deleted-and-made-anew".to_owned();
     }
 
+    /// From now on parts of logs are to come so far apart.
+    pub fn trace_interval(&self, seconds: u64) {
+        let interval = &self.shared.trace_interval;
+        interval.store(seconds, Ordering::Relaxed);
+    }
+
+    /// A user pushes a file of `bytes` that do not compress; jobs queued from now on are for that commit. Answers it.
+    pub fn push(&self, name: &str, bytes: usize) -> Result<String> {
+        self.shared.repository.push(name, bytes)
+    }
+
+    /// The repository's url with a deploy token in it, for whoever fetches without a job.
+    pub fn deploy_url(&self) -> String {
+        let repository = &self.shared.repository;
+        let login = format!("://{}@", repository.deploy_login);
+        let url = self.shared.url.replacen("://", &login, 1);
+        format!("{url}/{}.git", git::PROJECT)
+    }
+
     pub fn queue(&self, job: Job) -> JobId {
         let name = job.name.clone();
         let id = self.shared.ledger().queue(job);
@@ -167,13 +193,14 @@ impl Coordinator {
 
     /// All jobs in the order they were queued.
     pub fn jobs(&self) -> Vec<JobRecord> {
-        self.shared.ledger().jobs()
+        self.shared.ledger().jobs().to_vec()
     }
 
     /// # Panics
     /// When no such job was queued.
     pub fn job(&self, id: JobId) -> JobRecord {
-        let found = self.jobs().into_iter().find(|job| job.id == id);
+        let ledger = self.shared.ledger();
+        let found = ledger.jobs().iter().find(|job| job.id == id).cloned();
         found.unwrap_or_else(|| panic!("job {id} was never queued"))
     }
 
@@ -220,9 +247,15 @@ impl Coordinator {
 
     /// Waits until all these jobs ended; the error shows the log of one that did not.
     pub async fn ended(&self, ids: &[JobId], within: Duration) -> Result<Vec<JobRecord>> {
+        // Asked at every step of the journal: a log of 100 MB is copied only once.
+        let over = |id: &JobId| {
+            let ledger = self.shared.ledger();
+            let job = ledger.jobs().iter().find(|job| job.id == *id);
+            job.is_some_and(|job| job.state.is_final())
+        };
         let all = || {
-            let jobs: Vec<_> = ids.iter().map(|id| self.job(*id)).collect();
-            jobs.iter().all(|job| job.state.is_final()).then_some(jobs)
+            let ended = ids.iter().all(over);
+            ended.then(|| ids.iter().map(|id| self.job(*id)).collect())
         };
         self.shared
             .journal

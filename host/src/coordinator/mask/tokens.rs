@@ -32,7 +32,7 @@ impl Swallow {
 /// Text after a prefix such as `glpat-`; the prefix itself stays visible.
 pub(super) struct TokenFilter {
     prefixes: Arc<Vec<Vec<u8>>>,
-    /// Bytes seen before; at least as many as the longest prefix has, where there were as many.
+    /// The last bytes seen, as many as the longest prefix has.
     tail: Vec<u8>,
     longest: usize,
     /// Last bytes of prefixes: only at these is it worth to compare.
@@ -57,31 +57,39 @@ impl TokenFilter {
     }
 }
 
+impl TokenFilter {
+    /// Keeps as much of the end of what was seen as a prefix may begin in.
+    fn remember(&mut self, seen: &[u8]) {
+        let new = &seen[seen.len().saturating_sub(self.longest)..];
+        let old = self.tail.len().min(self.longest - new.len());
+        self.tail.drain(..self.tail.len() - old);
+        self.tail.extend_from_slice(new);
+    }
+}
+
 impl Filter for TokenFilter {
-    fn write(&mut self, input: &[u8], out: &mut Vec<u8>) {
-        if self.longest == 0 {
-            out.extend_from_slice(input);
-            return;
-        }
-        for &byte in input {
+    fn write(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
+        while !input.is_empty() {
             if let Some(swallow) = &mut self.inside {
-                if is_token(byte) {
+                let ends = input.iter().position(|byte| !is_token(*byte));
+                let (secret, rest) = input.split_at(ends.unwrap_or(input.len()));
+                if !secret.is_empty() {
                     swallow.one(out);
-                    continue;
                 }
+                if rest.is_empty() {
+                    return;
+                }
+                input = rest;
                 self.inside = None;
             }
-            out.push(byte);
-            if self.tail.len() == self.longest + 1024 {
-                self.tail.drain(..1024);
-            }
-            self.tail.push(byte);
-            if self.ends[usize::from(byte)]
-                && self
-                    .prefixes
-                    .iter()
-                    .any(|prefix| self.tail.ends_with(prefix))
-            {
+            // A run at a time, up to where a prefix may end: most of a log is neither.
+            let ends = input.iter().position(|byte| self.ends[usize::from(*byte)]);
+            let (run, rest) = input.split_at(ends.map_or(input.len(), |at| at + 1));
+            input = rest;
+            out.extend_from_slice(run);
+            self.remember(run);
+            let tail = &self.tail;
+            if self.prefixes.iter().any(|prefix| tail.ends_with(prefix)) {
                 self.tail.clear();
                 self.inside = Some(Swallow::default());
             }
@@ -107,8 +115,19 @@ pub(super) struct UrlFilter {
 }
 
 impl Filter for UrlFilter {
-    fn write(&mut self, input: &[u8], out: &mut Vec<u8>) {
-        for &byte in input {
+    fn write(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
+        loop {
+            if self.inside.is_none() && self.name.is_none() {
+                // A run at a time, up to where a parameter begins: most of a log is none.
+                let begins = input.iter().position(|byte| matches!(byte, b'?' | b'&'));
+                let (run, rest) = input.split_at(begins.unwrap_or(input.len()));
+                out.extend_from_slice(run);
+                input = rest;
+            }
+            let Some((&byte, rest)) = input.split_first() else {
+                return;
+            };
+            input = rest;
             if let Some(swallow) = &mut self.inside {
                 if !ends_value(byte) {
                     swallow.one(out);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{Instrument as _, debug, debug_span};
 
 use super::interruption::{Interruption, Watcher};
 use crate::coordinator::outcome::{Outcome, Signal};
@@ -228,7 +228,9 @@ impl<E: Executor> Course<'_, E> {
     ) -> Result<i32, Broken> {
         let style = Style::of(self.work, self.prepared);
         let script = StageScript::new(stage.name(), stage.place(), |mark| body.script(mark, style));
-        self.run(script, gate.scripts(), bounds).await
+        let span = debug_span!("step", stage = script.name);
+        let running = self.run(script, gate.scripts(), bounds);
+        running.instrument(span).await
     }
 
     /// Answers the exit code.

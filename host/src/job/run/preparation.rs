@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::sleep;
+use tracing::{Instrument as _, debug_span};
 
 use super::PREPARE;
 use super::course::{Bounds, Course, Stop};
@@ -76,7 +77,7 @@ impl<E: Executor> Course<'_, E> {
             let failure = tokio::select! {
                 biased;
                 why = self.preparing.interrupted(Signal::Cancel) => return Err(Stop::Interrupted(why)),
-                readied = attempt => match readied {
+                readied = attempt.instrument(debug_span!("step", stage = PREPARE, step = ?place)) => match readied {
                     Ok(()) => return Ok(()),
                     Err(failure) => failure,
                 },

@@ -14,6 +14,7 @@ use crate::docker::stage::{Addresses, Notes, Output, StageFailure, StageScript, 
 use crate::job::tests::work;
 
 mod limits;
+mod spans;
 
 type Answer = Result<i32, StageFailure>;
 

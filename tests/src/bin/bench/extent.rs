@@ -9,8 +9,13 @@ pub(crate) struct Extent {
     pub(crate) updates: usize,
     pub(crate) decisions: usize,
     pub(crate) weeks: usize,
-    /// Jobs one after the other; each is followed by one `docker run` of each kind.
+    /// Of each kind, one after the other; each is followed by its peers.
     pub(crate) jobs: usize,
+    /// Long logs of each kind.
+    pub(crate) logs: usize,
+    pub(crate) log_megabytes: usize,
+    /// Jobs at once.
+    pub(crate) crowd: usize,
 }
 
 impl Extent {
@@ -21,7 +26,10 @@ impl Extent {
         updates: 100,
         decisions: 500,
         weeks: 5,
-        jobs: 15,
+        jobs: 20,
+        logs: 3,
+        log_megabytes: 100,
+        crowd: 30,
     };
 
     pub(crate) const QUICK: Self = Self {
@@ -32,5 +40,8 @@ impl Extent {
         decisions: 20,
         weeks: 1,
         jobs: 3,
+        logs: 1,
+        log_megabytes: 10,
+        crowd: 6,
     };
 }

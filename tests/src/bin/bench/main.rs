@@ -28,6 +28,9 @@ struct Options {
     /// A few rounds of each, to see that the bench itself works; its figures are worth little.
     #[arg(long)]
     quick: bool,
+    /// Jobs alone.
+    #[arg(long)]
+    jobs: bool,
     /// The bench's own: loads groups with this cache of compiled plugins and prints what they take.
     #[arg(long, hide = true)]
     groups: Option<PathBuf>,
@@ -47,7 +50,7 @@ async fn main() -> ExitCode {
     let mut table = Table::default();
     let before = machine::describe();
     let measured = tokio::select! {
-        measured = measure(&extent, &mut table) => measured,
+        measured = measure(&options, &extent, &mut table) => measured,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; everything is being removed")),
     };
     println!("\n{before}\n{}\n\n{table}", machine::load("at the end"));
@@ -64,7 +67,16 @@ fn exit(measured: Result<()>) -> ExitCode {
     }
 }
 
-async fn measure(extent: &Extent, table: &mut Table) -> Result<()> {
+async fn measure(options: &Options, extent: &Extent, table: &mut Table) -> Result<()> {
+    if !options.jobs {
+        measure_parts(extent, table).await?;
+    }
+    eprintln!("bench: jobs on a ready instance");
+    job::measure(extent, table).await
+}
+
+/// What the manager is made of, without a lab.
+async fn measure_parts(extent: &Extent, table: &mut Table) -> Result<()> {
     eprintln!("bench: plugins");
     plugin::measure(extent, table).await?;
     eprintln!("bench: a plugin's cloud");
@@ -74,7 +86,5 @@ async fn measure(extent: &Extent, table: &mut Table) -> Result<()> {
     eprintln!("bench: the scaler's decisions");
     scaler::measure(extent, table)?;
     eprintln!("bench: a simulated week");
-    simulate::measure(extent, table)?;
-    eprintln!("bench: jobs on a ready instance");
-    job::measure(extent, table).await
+    simulate::measure(extent, table)
 }
