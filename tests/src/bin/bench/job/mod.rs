@@ -197,8 +197,11 @@ impl Measured {
     }
 }
 
+/// A row's name, and what stands in it.
+type Row = (&'static str, fn(&JobTimes) -> Duration);
+
 /// What is shown of a job, in the order in which it happens.
-const ROWS: [(&str, fn(&JobTimes) -> Duration); 8] = [
+const ROWS: [Row; 8] = [
     ("first part of the log received", |times| times.log),
     ("helper container started", |times| times.helper),
     ("build container started", |times| times.build),
