@@ -78,7 +78,10 @@ async fn a_signal_comes_from_the_script_from_a_removal_or_from_a_daemon_that_sto
     let (removing, missing) = (json!({ "Status": "removing" }), json!(null));
     let alone = [running.clone()];
     assert_eq!(ended(exited.clone(), &alone).await, Ok(()));
-    assert_eq!(ended(exited.clone(), &[missing.clone()]).await, Ok(()));
+    assert_eq!(
+        ended(exited.clone(), std::slice::from_ref(&missing)).await,
+        Ok(())
+    );
     let vanished = Err(StageFailure::ContainerVanished("build".into()));
     for build in [removing, missing] {
         assert_eq!(ended(build, &alone).await, vanished);
