@@ -85,13 +85,8 @@ fn a_file_of_no_use_is_named_with_its_key_and_never_quoted() {
     let ((certificate, key), (_, other_key)) = (made(), made());
     let all = "tls-ca-file = \"/ca\"\ntls-cert-file = \"/cert\"\ntls-key-file = \"/key\"";
     let denied = || Err(io::ErrorKind::PermissionDenied.into());
-    let table: Vec<(
-        &str,
-        io::Result<&str>,
-        io::Result<&str>,
-        io::Result<&str>,
-        &str,
-    )> = vec![
+    type Read<'a> = io::Result<&'a str>;
+    let table: [(&str, Read<'_>, Read<'_>, Read<'_>, &str); 7] = [
         (
             "an authority of no use",
             Ok("hunter2"),

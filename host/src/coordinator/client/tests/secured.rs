@@ -258,7 +258,7 @@ async fn jobs_get_the_operators_files_as_they_are() {
     let client = Client::new(Settings {
         server_tls: ServerTls {
             client: Some(showing(&me)),
-            ..trusting(&[text.clone()])
+            ..trusting(std::slice::from_ref(&text))
         },
         ..settings("https://gitlab.example")
     });
