@@ -1,7 +1,7 @@
 //! The rest of the checklist: daemons, instances, shells and the helper.
 
 use super::Row;
-use super::Verdict::{Covered, Elsewhere, Open};
+use super::Verdict::{Covered, Elsewhere};
 
 pub(super) const ROWS: &[Row] = &[
     Row {

@@ -86,7 +86,7 @@ fn a_file_of_no_use_is_named_with_its_key_and_never_quoted() {
     let all = "tls-ca-file = \"/ca\"\ntls-cert-file = \"/cert\"\ntls-key-file = \"/key\"";
     let denied = || Err(io::ErrorKind::PermissionDenied.into());
     type Read<'a> = io::Result<&'a str>;
-    let table: Vec<(&str, Read<'_>, Read<'_>, Read<'_>, &str)> = vec![
+    let table: [(&str, Read<'_>, Read<'_>, Read<'_>, &str); 7] = [
         (
             "an authority of no use",
             Ok("hunter2"),
