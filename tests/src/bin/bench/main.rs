@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use fleetling_lab::figures::Table;
 
 use extent::Extent;
@@ -28,12 +28,28 @@ struct Options {
     /// A few rounds of each, to see that the bench itself works; its figures are worth little.
     #[arg(long)]
     quick: bool,
-    /// Jobs alone.
+    /// One part alone.
     #[arg(long)]
-    jobs: bool,
+    only: Option<Part>,
     /// The bench's own: loads groups with this cache of compiled plugins and prints what they take.
     #[arg(long, hide = true)]
     groups: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// What the manager is made of, without a lab.
+    Manager,
+    /// One by one on one instance, with their peers and long logs.
+    Jobs,
+    /// Many at once.
+    Crowd,
+}
+
+impl Options {
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_none_or(|only| only == part)
+    }
 }
 
 #[tokio::main]
@@ -68,15 +84,21 @@ fn exit(measured: Result<()>) -> ExitCode {
 }
 
 async fn measure(options: &Options, extent: &Extent, table: &mut Table) -> Result<()> {
-    if !options.jobs {
-        measure_parts(extent, table).await?;
+    if options.wants(Part::Manager) {
+        measure_manager(extent, table).await?;
     }
-    eprintln!("bench: jobs on a ready instance");
-    job::measure(extent, table).await
+    if options.wants(Part::Jobs) {
+        eprintln!("bench: jobs on a ready instance");
+        job::one_by_one(extent, table).await?;
+    }
+    if options.wants(Part::Crowd) {
+        eprintln!("bench: {} jobs at once", extent.crowd);
+        job::crowd::measure(extent, table).await?;
+    }
+    Ok(())
 }
 
-/// What the manager is made of, without a lab.
-async fn measure_parts(extent: &Extent, table: &mut Table) -> Result<()> {
+async fn measure_manager(extent: &Extent, table: &mut Table) -> Result<()> {
     eprintln!("bench: plugins");
     plugin::measure(extent, table).await?;
     eprintln!("bench: a plugin's cloud");

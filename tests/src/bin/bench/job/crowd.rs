@@ -16,7 +16,7 @@ const INSTANCES: u32 = 3;
 const INTERVAL: u64 = 3;
 const FIRST: &str = "tick-1";
 
-pub(super) async fn measure(extent: &Extent, table: &mut Table) -> Result<()> {
+pub(crate) async fn measure(extent: &Extent, table: &mut Table) -> Result<()> {
     let lab = Lab::start().await?;
     lab.gitlab.trace_interval(INTERVAL);
     let jobs = extent.crowd;

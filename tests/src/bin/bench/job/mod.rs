@@ -6,7 +6,7 @@
 //! all at once, on three:        30 jobs, and what they take of the manager
 //! ```
 
-mod crowd;
+pub(crate) mod crowd;
 mod engine;
 mod events;
 mod long_log;
@@ -37,12 +37,6 @@ const WARM_UP: usize = 2;
 /// What job B fetches; it does not compress.
 const REPOSITORY_BYTES: usize = 1_000_000;
 
-pub(crate) async fn measure(extent: &Extent, table: &mut Table) -> Result<()> {
-    one_by_one(extent, table).await?;
-    eprintln!("bench: {} jobs at once", extent.crowd);
-    crowd::measure(extent, table).await
-}
-
 /// Everything that was timed in one run on one instance.
 #[derive(Default)]
 struct Measured {
@@ -54,7 +48,7 @@ struct Measured {
     upstream_with: Vec<PeerTimes>,
 }
 
-async fn one_by_one(extent: &Extent, table: &mut Table) -> Result<()> {
+pub(crate) async fn one_by_one(extent: &Extent, table: &mut Table) -> Result<()> {
     let lab = Lab::start().await?;
     let commit = lab.gitlab.push("payload.bin", REPOSITORY_BYTES)?;
     // One instance, used again and again: what is measured is a job, not the making of its instance.
