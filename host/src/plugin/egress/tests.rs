@@ -122,11 +122,11 @@ async fn text(response: http::Response<WasiBody>) -> Result<Vec<u8>, Error> {
     Ok(collected.to_bytes().to_vec())
 }
 
-fn quick() -> RequestOptions {
+/// No patience with silence in a body; all else may take the time that a busy machine needs.
+fn impatient() -> RequestOptions {
     RequestOptions {
-        connect_timeout: Some(Duration::from_millis(100)),
-        first_byte_timeout: Some(Duration::from_millis(100)),
         between_bytes_timeout: Some(Duration::from_millis(100)),
+        ..RequestOptions::default()
     }
 }
 
@@ -200,7 +200,10 @@ async fn rule_8_and_9_what_is_not_granted_is_refused_before_a_packet_leaves() {
         let outcome = egress.answer(request, RequestOptions::default()).await;
         assert!(is_denied(&outcome), "{host}: {:?}", outcome.err());
     }
-    let https = egress.answer(get(&format!("https://rebind.example:{port}/")), quick());
+    let https = egress.answer(
+        get(&format!("https://rebind.example:{port}/")),
+        RequestOptions::default(),
+    );
     assert!(is_denied(&https.await));
     assert_eq!(server.seen(), 0);
 }
@@ -211,7 +214,9 @@ async fn adding_the_grant_heals_and_a_denial_is_news_once() {
     let url = format!("http://127.0.0.1:{}", server.port);
     let egress = egress("", &[]);
     for _ in 0..3 {
-        assert!(is_denied(&egress.answer(get(&url), quick()).await));
+        assert!(is_denied(
+            &egress.answer(get(&url), RequestOptions::default()).await
+        ));
     }
     let asked = Target::parse(&url).expect("a target");
     let reach = grants("").reach(&json!({}));
@@ -230,10 +235,14 @@ async fn adding_the_grant_heals_and_a_denial_is_news_once() {
     assert_eq!(server.seen(), 1);
     let granted = egress.policy();
     egress.adopt(policy(""), None);
-    assert!(is_denied(&egress.answer(get(&url), quick()).await));
+    assert!(is_denied(
+        &egress.answer(get(&url), RequestOptions::default()).await
+    ));
     // What was read for grants that are withdrawn comes too late.
     egress.adopt(policy(&grant), Some(&granted));
-    assert!(is_denied(&egress.answer(get(&url), quick()).await));
+    assert!(is_denied(
+        &egress.answer(get(&url), RequestOptions::default()).await
+    ));
 }
 
 #[tokio::test]
@@ -257,12 +266,12 @@ async fn rule_9_a_redirect_is_handed_to_the_guest_and_not_followed() {
     assert_eq!(target.seen(), 0);
 }
 
-async fn ask(response: impl Into<Vec<u8>>) -> Result<Vec<u8>, Error> {
+async fn ask(response: impl Into<Vec<u8>>, options: RequestOptions) -> Result<Vec<u8>, Error> {
     let server = Server::start(response).await;
     let url = format!("http://127.0.0.1:{}", server.port);
     let toml = format!("http = [\"{url}\"]\nplaintext = true\nloopback = true");
     let egress = egress(&toml, &[]);
-    let response = egress.answer(get(&url), quick()).await?;
+    let response = egress.answer(get(&url), options).await?;
     assert_eq!(egress.in_flight(), 1);
     let body = text(response).await;
     assert_eq!(egress.in_flight(), 0);
@@ -271,10 +280,17 @@ async fn ask(response: impl Into<Vec<u8>>) -> Result<Vec<u8>, Error> {
 
 #[tokio::test]
 async fn each_phase_has_its_own_clock_and_each_size_its_limit() {
-    assert!(matches!(ask("").await, Err(Error::HttpResponseTimeout)));
+    let to_headers = RequestOptions {
+        connect_timeout: Some(Duration::from_millis(100)),
+        first_byte_timeout: Some(Duration::from_millis(100)),
+        ..RequestOptions::default()
+    };
+    let silent = ask("", to_headers).await;
+    assert!(matches!(silent, Err(Error::HttpResponseTimeout)));
+    let patient = RequestOptions::default;
     let dripping = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx";
     assert!(matches!(
-        ask(dripping).await,
+        ask(dripping, impatient()).await,
         Err(Error::ConnectionReadTimeout)
     ));
     let announced = format!(
@@ -282,22 +298,22 @@ async fn each_phase_has_its_own_clock_and_each_size_its_limit() {
         Limits::default().body + 1
     );
     assert!(matches!(
-        ask(announced).await,
+        ask(announced, patient()).await,
         Err(Error::HttpResponseBodySize(_))
     ));
     let mut endless = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
     endless.resize(endless.len() + Limits::default().body + 1, b'x');
     assert!(matches!(
-        ask(endless).await,
+        ask(endless, patient()).await,
         Err(Error::HttpResponseBodySize(_))
     ));
     let long = "x".repeat(Limits::default().headers);
     let long = format!("HTTP/1.1 200 OK\r\nx-long: {long}\r\ncontent-length: 0\r\n\r\n");
     assert!(matches!(
-        ask(long).await,
+        ask(long, patient()).await,
         Err(Error::HttpResponseHeaderSectionSize(_))
     ));
-    assert_eq!(ask(OK).await.expect("it is small and quick"), b"hi");
+    assert_eq!(ask(OK, patient()).await.expect("it is small"), b"hi");
 }
 
 #[tokio::test]
@@ -310,13 +326,18 @@ async fn a_closed_port_and_a_lost_name_are_told_apart() {
     );
     let egress = egress(&toml, &[]);
     let closed = egress
-        .answer(get(&format!("http://127.0.0.1:{port}")), quick())
+        .answer(
+            get(&format!("http://127.0.0.1:{port}")),
+            RequestOptions::default(),
+        )
         .await;
     assert!(
         matches!(closed, Err(Error::ConnectionRefused)),
         "{closed:?}"
     );
-    let lost = egress.answer(get("http://lost.example"), quick()).await;
+    let lost = egress
+        .answer(get("http://lost.example"), RequestOptions::default())
+        .await;
     assert!(matches!(lost, Err(Error::DnsError { .. })), "{lost:?}");
 }
 
@@ -357,7 +378,7 @@ async fn a_plugin_that_asks_without_end_is_slowed() {
     let egress = egress(&toml, &[]);
     let began = std::time::Instant::now();
     for _ in 0..70 {
-        let refused = egress.answer(get(&url), quick()).await;
+        let refused = egress.answer(get(&url), RequestOptions::default()).await;
         assert!(matches!(refused, Err(Error::ConnectionRefused)));
     }
     // 70 turns of 20 ms, less the second that is free.
@@ -388,7 +409,10 @@ async fn a_body_that_nobody_reads_gives_its_place_back_and_does_not_look_whole()
     let url = format!("http://127.0.0.1:{}", server.port);
     let toml = format!("http = [\"{url}\"]\nplaintext = true\nloopback = true");
     let egress = egress(&toml, &[]);
-    let unread = egress.answer(get(&url), quick()).await.expect("an answer");
+    let unread = egress
+        .answer(get(&url), impatient())
+        .await
+        .expect("an answer");
     assert_eq!(egress.in_flight(), 1);
     until_idle(&egress).await;
     let read = text(unread).await;
@@ -441,11 +465,16 @@ async fn a_tap_listens_to_what_is_granted_and_hears_of_what_is_not() {
     let server = Server::start(OK).await;
     let (egress, listening) = tapped(server.port, None);
     let url = format!("http://127.0.0.1:{}/a", server.port);
-    let answer = egress.answer(get(&url), quick()).await.expect("granted");
+    let answer = egress
+        .answer(get(&url), RequestOptions::default())
+        .await
+        .expect("granted");
     assert_eq!(answer.headers()["x-a"], "b");
     assert_eq!(text(answer).await.expect("whole"), b"hi");
     assert!(is_denied(
-        &egress.answer(get("http://127.0.0.1:1/"), quick()).await
+        &egress
+            .answer(get("http://127.0.0.1:1/"), RequestOptions::default())
+            .await
     ));
     assert_eq!(*lock(&listening.passed), [format!("GET {url}")]);
     let denied = lock(&listening.denied).join("; ");
@@ -466,7 +495,10 @@ async fn a_tap_answers_without_a_connection_and_ends_a_body_as_it_likes() {
         made.ending = ending;
         let (egress, _) = tapped(server.port, Some(made));
         let url = format!("http://127.0.0.1:{}/", server.port);
-        let answer = egress.answer(get(&url), quick()).await.expect("an answer");
+        let answer = egress
+            .answer(get(&url), RequestOptions::default())
+            .await
+            .expect("an answer");
         assert_eq!(answer.status(), 429);
         let read = text(answer).await.ok().map(|bytes| bytes.len());
         assert_eq!(read, expected, "{ending:?}");

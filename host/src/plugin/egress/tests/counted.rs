@@ -51,7 +51,7 @@ async fn each_request_is_told_with_its_bytes_and_its_end() {
     assert!(!format!("{sent:?}").contains("s3cret"));
 
     let denied = egress
-        .answer(get("https://made.up.example/"), quick())
+        .answer(get("https://made.up.example/"), RequestOptions::default())
         .await;
     assert!(is_denied(&denied));
     let denied = told();
@@ -62,7 +62,7 @@ async fn each_request_is_told_with_its_bytes_and_its_end() {
 
     // Named by a wildcard, and led into a private network.
     let denied = egress
-        .answer(get("http://inner.corp.example/"), quick())
+        .answer(get("http://inner.corp.example/"), RequestOptions::default())
         .await;
     assert!(is_denied(&denied));
     let denied = told();
@@ -72,7 +72,7 @@ async fn each_request_is_told_with_its_bytes_and_its_end() {
     );
 
     let lost = egress
-        .answer(get("http://lost.corp.example/"), quick())
+        .answer(get("http://lost.corp.example/"), RequestOptions::default())
         .await;
     assert!(matches!(lost, Err(Error::DnsError { .. })), "{lost:?}");
     assert_eq!(told().outcome, Outcome::Failed);
@@ -100,7 +100,10 @@ async fn what_no_grant_could_name_is_denied_and_told_to_the_operator_once() {
         "https://*.example/",
         "ftp://a.example/",
     ] {
-        assert!(is_denied(&egress.answer(get(url), quick()).await), "{url}");
+        assert!(
+            is_denied(&egress.answer(get(url), RequestOptions::default()).await),
+            "{url}"
+        );
     }
     let hosts: Vec<String> = lock(&egress.hosts).keys().cloned().collect();
     assert_eq!(hosts, ["no host"], "they are told together");

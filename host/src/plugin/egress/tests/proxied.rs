@@ -113,7 +113,7 @@ async fn what_is_not_granted_never_reaches_the_proxy() {
         "http://169.254.169.254",
         "https://224.0.0.1",
     ] {
-        let answer = egress.answer(get(url), quick()).await;
+        let answer = egress.answer(get(url), RequestOptions::default()).await;
         assert!(is_denied(&answer), "{url}: {answer:?}");
     }
     assert!(proxy.heads().is_empty(), "{:?}", proxy.heads());
@@ -152,9 +152,13 @@ async fn the_environments_proxy_and_its_exceptions_are_used_where_granted() {
     assert_eq!(proxy.heads().len(), 1);
     // Directly, and so its address is judged.
     assert!(is_denied(
-        &granted.answer(get("http://in.corp.example"), quick()).await
+        &granted
+            .answer(get("http://in.corp.example"), RequestOptions::default())
+            .await
     ));
-    let ambient = with("").answer(get("http://api.example"), quick()).await;
+    let ambient = with("")
+        .answer(get("http://api.example"), RequestOptions::default())
+        .await;
     assert!(
         matches!(ambient, Err(Error::DnsError { .. })),
         "{ambient:?}"
@@ -176,7 +180,9 @@ async fn a_proxy_that_is_none_closes_every_host_and_falls_back_to_nothing() {
     );
     assert!(!told.contains("s3cret"));
     let egress = Egress::new(options(&[("api.example", "8.8.8.8")]), policy);
-    let answer = egress.answer(get("http://api.example"), quick()).await;
+    let answer = egress
+        .answer(get("http://api.example"), RequestOptions::default())
+        .await;
     assert!(
         matches!(answer, Err(Error::ConfigurationError)),
         "{answer:?}"
