@@ -31,7 +31,7 @@ soak: setup parts build
 bench: setup parts
 	@echo '==> bench: the release build takes minutes the first time'
 	cargo build --release -p fleetling -p fleetling-lab --features fleetling-lab/bench --bin fleetling --bin bench
-	@FLEETLING_BIN=$(CURDIR)/target/release/fleetling target/release/bench
+	@target/release/bench
 
 lint:
 	@echo '==> lint'

@@ -1,7 +1,7 @@
 //! The proxies that the manager's environment names, and for which addresses: one rule for everything that obeys it.
 //!
-//! `HTTPS_PROXY`, `HTTP_PROXY` and for both `ALL_PROXY`; never for this machine itself, nor for what `NO_PROXY` lists: names
-//! (with those below them), addresses, networks, each with a port or without, or `*`.
+//! `HTTPS_PROXY`, `HTTP_PROXY` and for both `ALL_PROXY`; never for this machine itself, nor for what `NO_PROXY` lists:
+//! names (with those below them), addresses, networks, each with a port or without, or `*`.
 
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
@@ -25,8 +25,8 @@ pub struct Proxies {
 
 /// One item of `NO_PROXY`.
 struct Exception {
-    /// Intercepts what the item does not name.
-    others: Matcher,
+    /// Intercepts what the item does not name; none where it names everything.
+    others: Option<Matcher>,
     port: Option<u16>,
 }
 
@@ -49,7 +49,7 @@ impl Proxies {
             exceptions: exceptions
                 .iter()
                 .flat_map(|list| list.split(','))
-                .map(Exception::of)
+                .filter_map(Exception::of)
                 .collect(),
         }
     }
@@ -67,20 +67,22 @@ impl Proxies {
 }
 
 impl Exception {
-    fn of(item: &str) -> Self {
+    /// `None` of what is no port behind a name.
+    fn of(item: &str) -> Option<Self> {
         let item = item.trim();
         let (name, port) = match item.rsplit_once(':') {
             // One colon is a port's, several are of an address.
             Some((name, port)) if !name.contains(':') || name.ends_with(']') => {
-                (name, port.parse().ok())
+                (name, Some(port.parse().ok()?))
             }
             _ => (item, None),
         };
         let name = name.trim_start_matches('[').trim_end_matches(']');
         let name = name.strip_prefix("*.").unwrap_or(name);
         // Which proxy it has does not matter: only whether it has one is asked.
-        let others = Matcher::builder().all("http://proxy").no(name).build();
-        Self { others, port }
+        let others = || Matcher::builder().all("http://proxy").no(name).build();
+        let others = (name != "*").then(others);
+        Some(Self { others, port })
     }
 
     fn names(&self, uri: &Uri) -> bool {
@@ -88,7 +90,8 @@ impl Exception {
             Some("https") => Some(443),
             _ => Some(80),
         });
-        (self.port.is_none() || self.port == port) && self.others.intercept(uri).is_none()
+        let names = |others: &Matcher| others.intercept(uri).is_none();
+        (self.port.is_none() || self.port == port) && self.others.as_ref().is_none_or(names)
     }
 }
 
@@ -150,6 +153,8 @@ mod tests {
             ("[fd00::1]:8443", "https://[fd00::1]:8443", true),
             ("[fd00::1]:8443", "https://[fd00::1]", false),
             ("*", "https://gitlab.example", true),
+            ("*", "https://10.1.2.3", true),
+            ("gitlab.example:abc", "https://gitlab.example", false),
             ("", "https://gitlab.example", false),
             (",", "https://gitlab.example", false),
         ] {

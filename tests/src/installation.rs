@@ -13,10 +13,15 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// `target/debug/fleetling`, or what `FLEETLING_BIN` names.
+    /// The one of the lab's own profile in `target`, or what `FLEETLING_BIN` names.
     pub fn built() -> Result<Self> {
         let named = std::env::var_os("FLEETLING_BIN").map(PathBuf::from);
-        let binary = named.unwrap_or_else(|| crate::run::root().join("target/debug/fleetling"));
+        let built = if cfg!(debug_assertions) {
+            "target/debug/fleetling"
+        } else {
+            "target/release/fleetling"
+        };
+        let binary = named.unwrap_or_else(|| crate::run::root().join(built));
         ensure!(
             binary.exists(),
             "{} is missing; `make build` makes it",

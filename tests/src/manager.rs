@@ -248,11 +248,7 @@ impl Manager {
 
     /// The most memory that it has had at once, in bytes.
     pub fn peak_memory(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = peak.context("the kernel does not tell the manager's memory")?;
-        let kib: u64 = peak.trim().trim_end_matches(" kB").parse()?;
-        Ok(kib * 1024)
+        self.memory("VmHWM:")
     }
 
     /// SIGQUIT: running jobs end first.
@@ -296,10 +292,14 @@ impl Manager {
 
     /// Bytes of it that are in memory now.
     pub fn resident(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, name: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        let kibibytes = kibibytes.context("the kernel tells no VmRSS")?;
+        let kibibytes = kibibytes.with_context(|| format!("the kernel tells no {name}"))?;
         Ok(kibibytes.trim().parse::<u64>()? << 10)
     }
 

@@ -59,15 +59,15 @@ impl ConfigFile {
     }
 
     pub(super) fn load(&mut self) -> Result<Loaded, Fatal> {
-        self.read = self.look();
-        let loaded = config::load(&self.path, |name| std::env::var(name).ok());
-        if let Ok(loaded) = &loaded
-            && loaded.files != self.named
-        {
-            self.named.clone_from(&loaded.files);
+        loop {
             self.read = self.look();
+            let loaded = config::load(&self.path, |name| std::env::var(name).ok());
+            match &loaded {
+                // Looked at before they are read, or a change between the two would be taken for read.
+                Ok(loaded) if loaded.files != self.named => self.named.clone_from(&loaded.files),
+                _ => return loaded,
+            }
         }
-        loaded
     }
 
     fn look(&self) -> Vec<Stamp> {

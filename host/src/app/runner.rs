@@ -460,8 +460,8 @@ async fn ask_once(serving: &Arc<Serving>) {
 impl Serving {
     /// The same fleet under another entry.
     async fn under(&self, runner: Arc<usable::Runner>) -> anyhow::Result<Self> {
-        let client = self.client.under(settings(&self.process, &runner))?;
         self.scaler.reconfigure(runner.autoscaler.clone()).await?;
+        let client = self.client.under(settings(&self.process, &runner))?;
         self.limit.resize(runner.limit);
         Ok(Self {
             short_token: short_token(runner.token.expose_secret()),

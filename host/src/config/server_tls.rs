@@ -17,7 +17,7 @@ pub struct ServerTls {
     pub authority: Option<Authority>,
     pub client: Option<ClientCertificate>,
     /// Where a file is found without being named; for messages.
-    pub default_authority: PathBuf,
+    pub default_authority: Option<PathBuf>,
 }
 
 /// Whose signatures are accepted beside those that the machine knows, or the server's certificate itself.

@@ -278,12 +278,14 @@ impl DockerExecutor {
         };
         let until = Instant::now() + ALL_ENDED;
         loop {
+            // One that took long is followed by another.
+            let is_last = Instant::now() > until;
             match self.site.state(&helper).await {
                 Ok(state) if state.running != Some(true) => return Err(failed(RESTARTED.into())),
                 // A script may remove it, as one that tidies up after others does.
                 Err(StageFailure::ContainerVanished(_)) => return Ok(()),
                 Err(failure) => return Err(failure),
-                Ok(_) if Instant::now() > until => return Ok(()),
+                Ok(_) if is_last => return Ok(()),
                 Ok(_) => {}
             }
             let pause = tokio::time::sleep(site::PAUSE);

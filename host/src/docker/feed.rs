@@ -25,7 +25,7 @@ use tracing::{Instrument as _, debug_span};
 use super::line::REDIAL_WINDOW;
 use super::site::{Site, failed};
 use super::stage::{Output, StageFailure, StageScript, Stream};
-use super::stream::Sieve;
+use super::stream::{Sieve, UNBEGUN};
 
 /// The helper's own KILL comes ten seconds after its TERM; then the container is removed.
 const CANCEL: Duration = Duration::from_secs(11);
@@ -253,6 +253,9 @@ impl Feed {
                     "stage {} ended before its script began",
                     stage.name
                 )));
+            }
+            if !sieve.seen() {
+                output.write(Stream::Err, UNBEGUN);
             }
             return Ok(code);
         }

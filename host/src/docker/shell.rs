@@ -28,7 +28,7 @@ use tracing::{Instrument as _, debug_span};
 use super::line::REDIAL_WINDOW;
 use super::site::{self, Site, failed, unmet};
 use super::stage::{Output, StageFailure, StageScript, Stream};
-use super::stream::{Sieve, Skip, Tally};
+use super::stream::{Sieve, Skip, Tally, UNBEGUN};
 use super::way::Connected;
 
 /// How long a container's streams may be silent after its end; they go on for as long as the rest takes.
@@ -242,6 +242,9 @@ impl Shell {
             return Err(failed(format!(
                 "container {name} ended before its script began; an entrypoint must run the command it is given"
             )));
+        }
+        if !pump.sieve.seen() {
+            pump.write(Stream::Err, UNBEGUN);
         }
         Ok(End::Code(i32::try_from(code).unwrap_or(-1)))
     }

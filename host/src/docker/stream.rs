@@ -7,6 +7,12 @@
 const PIECE: usize = 16 * 1024;
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
+/// The shell's own words are not shown where its script begins, so that it cannot print that: where it ends before, this
+/// stands for them.
+pub(super) const UNBEGUN: &[u8] =
+    b"The shell ended before the script began. Look at what may keep it from starting a \
+process: pids_limit, ulimit and memory in [runners.docker], and the image's entrypoint.\n";
+
 /// Finds and removes the mark line from a stream of chunks.
 pub(super) struct Sieve {
     mark: Vec<u8>,

@@ -183,7 +183,7 @@ async fn a_build_container_or_daemon_that_vanishes_fails_its_job_for_its_reason_
             waited.unwrap_or_default()
         );
     }
-    // None of the instances is used again.
+    // Whatever became of its daemon, an instance goes after its one job.
     let gone = || lab.living().is_empty().then_some(());
     lab.journal
         .until("the end of every instance", MINUTE, gone)

@@ -114,7 +114,7 @@ async fn the_keys_are_seen_on_build_and_helper_and_a_cache_outlives_its_job() ->
             ("Tmpfs", json!({ "/scratch": "rw,size=1m" })),
             (
                 "LogConfig",
-                json!({ "Type": "json-file", "Config": { "labels": "team", "max-size": "1000000t" } }),
+                json!({ "Type": "json-file", "Config": { "labels": "team", "max-size": "1000000t", "mode": "blocking" } }),
             ),
             ("Binds", json!(["/srv/of-instance:/data/keys:ro"])),
         ] {

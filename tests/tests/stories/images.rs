@@ -11,6 +11,8 @@ use fleetling_lab::registry::{Door, ImageRegistry, PASSWORD, USER};
 use fleetling_lab::{Configuration, Installation, Job, Lab};
 use serde_json::{Value, json};
 
+use super::services::in_order;
+
 const MINUTE: Duration = Duration::from_secs(60);
 const NOT_USED: &str = "Credentials from this source will not be used";
 
@@ -64,16 +66,6 @@ fn failed(job: &JobRecord, reason: &str, words: &[&str]) -> Result<()> {
         job.log()
     );
     in_order(&job.log(), words)
-}
-
-fn in_order(log: &str, words: &[&str]) -> Result<()> {
-    let mut rest = log;
-    for word in words {
-        let at = rest.find(word);
-        let at = at.with_context(|| format!("no {word:?} in its place:\n{log}"))?;
-        rest = &rest[at + word.len()..];
-    }
-    Ok(())
 }
 
 /// Makes a Debian image of the instance's own files, pushes it and forgets it; answers its digest.
@@ -282,6 +274,11 @@ async fn policies_and_allow_lists_say_which_image_a_job_gets() -> Result<()> {
     passed(&begun, &["begun <here>"])?;
 
     registry.stop()?;
+    // Whether its address still answers is no matter of luck then.
+    let host = registry.address.split(':').next().unwrap_or_default();
+    let refuse = format!("ip route add unreachable {host}");
+    let instance = the_instance(&lab).await?;
+    lab.instances.exec(&instance, &refuse).await?;
     let away = ended(&lab, job(&busybox, &["always", "if-not-present"])).await?;
     let words = [
         &format!("Using effective pull policy of [always if-not-present] for container {busybox}"),

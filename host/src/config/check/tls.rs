@@ -21,6 +21,13 @@ struct Held {
     text: String,
 }
 
+enum Found {
+    Held(Held),
+    /// What keeps it from use is said.
+    Unusable,
+    Nothing,
+}
+
 /// `certs` is the folder that is looked into for what no key names.
 pub(super) fn server_tls(
     entry: &mut Table<'_>,
@@ -35,9 +42,12 @@ pub(super) fn server_tls(
     let certificate = held(entry, CERTIFICATE, default(".auth.crt"), files);
     let key = held(entry, KEY, default(".auth.key"), files);
     ServerTls {
-        authority: authority.and_then(|held| self::authority(entry, held)),
+        authority: match authority {
+            Found::Held(held) => self::authority(entry, held),
+            Found::Unusable | Found::Nothing => None,
+        },
         client: client(entry, certificate, key),
-        default_authority: default(".crt").unwrap_or_default(),
+        default_authority: default(".crt"),
     }
 }
 
@@ -46,13 +56,15 @@ fn held(
     key: &'static str,
     default: Option<PathBuf>,
     files: Files<'_>,
-) -> Option<Held> {
+) -> Found {
     let written = entry.text(key).map(PathBuf::from);
     let is_written = written.is_some();
-    let file = written.or(default)?;
+    let Some(file) = written.or(default) else {
+        return Found::Nothing;
+    };
     let shown = file.display();
     match files(&file) {
-        Ok(text) => return Some(Held { file, text }),
+        Ok(text) => return Found::Held(Held { file, text }),
         Err(why) => match why.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory if is_written => entry.warn(
                 key,
@@ -60,7 +72,7 @@ fn held(
                     "{shown} is not there and the entry runs without it; put the file there, or remove the key"
                 ),
             ),
-            ErrorKind::NotFound | ErrorKind::NotADirectory => {}
+            ErrorKind::NotFound | ErrorKind::NotADirectory => return Found::Nothing,
             // Binary.
             ErrorKind::InvalidData => entry.refuse(key, no_pem(key, &file)),
             _ => entry.refuse(
@@ -69,7 +81,7 @@ fn held(
             ),
         },
     }
-    None
+    Found::Unusable
 }
 
 fn authority(entry: &Table<'_>, held: Held) -> Option<Authority> {
@@ -81,22 +93,18 @@ fn authority(entry: &Table<'_>, held: Held) -> Option<Authority> {
     authority
 }
 
-fn client(
-    entry: &Table<'_>,
-    certificate: Option<Held>,
-    key: Option<Held>,
-) -> Option<ClientCertificate> {
+fn client(entry: &Table<'_>, certificate: Found, key: Found) -> Option<ClientCertificate> {
     let (certificate, key) = match (certificate, key) {
-        (Some(certificate), Some(key)) => (certificate, key),
-        (None, None) => return None,
-        (Some(_), None) => {
+        (Found::Held(certificate), Found::Held(key)) => (certificate, key),
+        (Found::Held(_), Found::Nothing) => {
             entry.warn(CERTIFICATE, without(KEY));
             return None;
         }
-        (None, Some(_)) => {
+        (Found::Nothing, Found::Held(_)) => {
             entry.warn(KEY, without(CERTIFICATE));
             return None;
         }
+        _ => return None,
     };
     let (file, key_file) = (certificate.file.clone(), key.file.clone());
     let client = ClientCertificate::parse(

@@ -45,13 +45,17 @@ pub(super) fn told(error: &reqwest::Error, url: &str, tls: &ServerTls) -> Option
 }
 
 fn untrusted(url: &str, tls: &ServerTls) -> String {
-    match &tls.authority {
-        None => format!(
+    match (&tls.authority, &tls.default_authority) {
+        (None, Some(default)) => format!(
             "GitLab at {url} has a certificate that is signed by nobody whom this machine trusts; next: put the \
              certificate of its CA, as PEM, into {}, or name its file with tls-ca-file in config.toml",
-            tls.default_authority.display()
+            default.display()
         ),
-        Some(authority) => format!(
+        (None, None) => format!(
+            "GitLab at {url} has a certificate that is signed by nobody whom this machine trusts; next: name the file \
+             with the certificate of its CA with tls-ca-file, in an entry of config.toml with this url"
+        ),
+        (Some(authority), _) => format!(
             "GitLab at {url} has a certificate that is signed by nobody in {} and by nobody else whom this machine \
              trusts; next: put the certificate of its CA, as PEM, there (tls-ca-file in config.toml)",
             authority.file.display()

@@ -23,10 +23,13 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::config::server_tls::ServerTls;
 
-/// How TLS is spoken with GitLab, and what watches whom it is spoken with.
-pub(super) fn client_config(tls: &ServerTls) -> Result<(ClientConfig, Arc<Witness>), String> {
+/// How TLS is spoken with GitLab at `host`, and what watches whom it is spoken with.
+pub(super) fn client_config(
+    host: &str,
+    tls: &ServerTls,
+) -> Result<(ClientConfig, Arc<Witness>), String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let witness = Arc::new(Witness::new(tls, &provider)?);
+    let witness = Arc::new(Witness::new(host, tls, &provider)?);
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|problem| problem.to_string())?
@@ -47,6 +50,8 @@ pub(super) fn client_config(tls: &ServerTls) -> Result<(ClientConfig, Arc<Witnes
 /// Judges certificates, and remembers whom it believed.
 #[derive(Debug)]
 pub(super) struct Witness {
+    /// A proxy that is spoken to with TLS is judged here, too, and is not GitLab.
+    gitlab: ServerName<'static>,
     roots: Arc<WebPkiServerVerifier>,
     /// The operator's file.
     named: Vec<CertificateDer<'static>>,
@@ -62,7 +67,14 @@ struct Believed {
 }
 
 impl Witness {
-    fn new(tls: &ServerTls, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+    fn new(host: &str, tls: &ServerTls, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+        let address = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let gitlab = ServerName::try_from(address);
+        let gitlab =
+            gitlab.map_err(|_| format!("{host} is no name that a certificate could be for"))?;
         let authority = tls.authority.as_ref();
         let named = authority.map_or_else(Vec::new, |authority| authority.certificates.clone());
         let mut roots = RootCertStore::empty();
@@ -74,6 +86,7 @@ impl Witness {
              tls-ca-file"
         })?;
         Ok(Self {
+            gitlab,
             roots,
             named,
             believed: Mutex::default(),
@@ -156,14 +169,20 @@ impl ServerCertVerifier for Witness {
         let judged = self
             .roots
             .verify_server_cert(certificate, intermediates, name, ocsp, now);
+        let is_gitlab = *name == self.gitlab;
         let judged = match judged {
             // Named itself, it needs no signer. Its time was looked at before.
-            Err(problem) if is_about_signer(&problem) && self.named.contains(certificate) => {
+            Err(problem)
+                if is_gitlab && is_about_signer(&problem) && self.named.contains(certificate) =>
+            {
                 verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
                 ServerCertVerified::assertion()
             }
             judged => judged?,
         };
+        if !is_gitlab {
+            return Ok(judged);
+        }
         let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = believed.as_ref().is_some_and(|known| {
             known.certificate == *certificate && known.intermediates == intermediates

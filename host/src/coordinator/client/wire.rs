@@ -47,7 +47,7 @@ impl Wire {
         };
         let mut witness = None;
         if dialled.scheme() == "https" {
-            let (config, watching) = client_config(&tls)?;
+            let (config, watching) = client_config(dialled.host_str().unwrap_or_default(), &tls)?;
             http = http.tls_backend_preconfigured(config);
             witness = Some(watching);
         }

@@ -21,7 +21,8 @@ use tokens::{TokenFilter, UrlFilter};
 const MASKED: &[u8] = b"[MASKED]";
 
 /// Behind a command that was not followed.
-const TOO_MANY: &[u8] = b"\x1b[0;33mWARNING: this word is not masked: the job has added too many by ::add-mask::\x1b[0;m\n";
+const TOO_MANY: &[u8] = b"\x1b[0;33mWARNING: this word is not masked: by ::add-mask:: a job adds at most 256 words and 64 KiB; \
+mask further values as CI/CD variables\x1b[0;m\n";
 
 /// GitLab Runner looks for no more prefixes than this, the shortest ones.
 const MOST_PREFIXES: usize = 15;

@@ -230,7 +230,7 @@ fn a_job_that_adds_without_end_is_told_and_what_it_has_added_stays_masked() {
     lines.push_str("word000 word255 word256\n");
     let seen = scripts(&ADDED, &[lines.as_bytes()]);
     assert_eq!(
-        seen.matches("is not masked: the job has added too many")
+        seen.matches("is not masked: by ::add-mask:: a job adds at most")
             .count(),
         44
     );

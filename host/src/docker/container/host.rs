@@ -120,6 +120,8 @@ fn log(config: &usable::Docker, is_taken_up: bool) -> HostConfigLogConfig {
     let mut options = config.log_options.clone();
     if is_taken_up {
         options.insert("max-size".into(), NEVER_ROTATED.into());
+        // A daemon may be told to drop what it cannot write at once.
+        options.insert("mode".into(), "blocking".into());
     }
     HostConfigLogConfig {
         typ: Some("json-file".into()),

@@ -35,6 +35,7 @@ const PHRASES: [(Class, &[&str]); 5] = [
             "i/o timeout",
             "tls handshake",
             "client.timeout exceeded",
+            "context deadline exceeded",
             "request canceled",
             "connection reset",
             "network is unreachable",
@@ -201,6 +202,13 @@ mod tests {
             (
                 500,
                 "Get \"https://r/v2/\": dial tcp: lookup r on 127.0.0.1:53: no such host",
+                Some(Unreachable),
+                outside,
+                false,
+            ),
+            (
+                500,
+                "Get \"http://r:5000/v2/\": context deadline exceeded",
                 Some(Unreachable),
                 outside,
                 false,

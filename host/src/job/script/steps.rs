@@ -108,14 +108,16 @@ pub fn cleanup(work: &Work, prepared: &Prepared) -> Body {
     paths.extend(variables.all().into_iter().filter_map(|v| v.file));
     let mut body = Body::default();
     body.line(format!("rm -f {}", quote_all(&paths)));
+    // A job may have put a token into it; git is told there, too, which directory it may clean. So it goes last, and it
+    // goes where cleaning fails.
+    let global = format!("rm -f {}", quote(&global_config(tmp)));
+    body.line(format!("trap {} EXIT", quote(&global)));
     if fetches(settings) {
         tidy::locks(&mut body, settings, &directories.project);
     }
     if flags.is_on(flags::JOB_CLEANUP) {
         clean_project(&mut body, work, settings, directories);
     }
-    // In it stands, too, which directory git was told to trust.
-    body.line(format!("rm -f {}", quote(&global_config(tmp))));
     if fetches(settings) {
         tidy::configuration(&mut body, work, settings, &directories.project);
     }
@@ -140,17 +142,19 @@ fn clean_project(body: &mut Body, work: &Work, settings: &Settings, directories:
             let clean = settings.clean_flags.as_deref();
             let clean = clean.map(|flags| format!("git clean {}", quote_all(flags)));
             let commands = clean.into_iter().chain(["git reset --hard".to_owned()]);
-            let recursive = match settings.submodules {
-                Submodules::Recursive => " --recursive",
-                _ => "",
-            };
-            for command in commands {
-                body.line(&command);
-                if settings.submodules != Submodules::None {
-                    body.line(format!(
-                        "git submodule foreach{recursive} {}",
-                        quote(&command)
-                    ));
+            let commands: Vec<_> = commands.collect();
+            for command in &commands {
+                body.line(command);
+            }
+            // Only now is `.gitmodules` what git has, and not what the job made of it.
+            if settings.submodules != Submodules::None {
+                let recursive = match settings.submodules {
+                    Submodules::Recursive => " --recursive",
+                    _ => "",
+                };
+                for command in &commands {
+                    let command = quote(command);
+                    body.line(format!("git submodule foreach{recursive} {command}"));
                 }
             }
             body.line("cd /").line("fi");

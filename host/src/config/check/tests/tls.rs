@@ -165,6 +165,11 @@ fn a_file_that_is_not_there_and_half_a_pair_are_told_and_the_entry_works() {
             Some(("/key", &key)),
             "tls-key-file: has no effect without tls-cert-file; name both, or neither",
         ),
+        (
+            "tls-cert-file = \"/cert\"\ntls-key-file = \"/key\"",
+            Some(("/cert", &certificate)),
+            "tls-key-file: /key is not there and the entry runs without it; put the file there, or remove the key",
+        ),
     ] {
         let there: Vec<_> = there
             .iter()

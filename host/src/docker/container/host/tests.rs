@@ -269,7 +269,7 @@ fn each_key_has_its_effect_on_its_containers_and_on_no_other() {
 fn the_log_that_a_lost_stream_is_taken_up_from_is_never_rotated() {
     let config = config(r#"log_options = { labels = "a", env = "B" }"#);
     let volumes = Volumes::default();
-    let whole = json!({ "Type": "json-file", "Config": { "labels": "a", "env": "B", "max-size": "1000000t" } });
+    let whole = json!({ "Type": "json-file", "Config": { "labels": "a", "env": "B", "max-size": "1000000t", "mode": "blocking" } });
     let plain = json!({ "Type": "json-file", "Config": { "labels": "a", "env": "B" } });
     for (host, expected) in [
         (of_build(&config, &volumes, "a"), &whole),

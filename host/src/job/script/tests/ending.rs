@@ -12,6 +12,8 @@ const LEGACY: Style = Style {
     ..PLAIN
 };
 
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// A shell with a script in it that has told its number, in a process group of its own.
 struct Begun {
     child: Child,
@@ -47,6 +49,18 @@ impl Begun {
         Self { child, said, inner }
     }
 
+    /// Of the outer shell; none where it does not end.
+    fn code(&mut self) -> Option<i32> {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(ended) = self.child.try_wait().unwrap() {
+                return ended.code();
+            }
+            assert!(std::time::Instant::now() < deadline, "it does not end");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
     /// To the outer and the inner shell and all that they started.
     fn all(&self) -> String {
         format!("-{}", self.child.id())
@@ -54,7 +68,7 @@ impl Begun {
 
     /// Ends with what is still to be read of both streams, and the exit code.
     fn end(mut self) -> (String, String, Option<i32>) {
-        let code = self.child.wait().unwrap().code();
+        let code = self.code();
         // What outlived both shells would hold their streams open.
         signal("KILL", &self.all());
         let (mut out, mut err) = (String::new(), String::new());
@@ -62,6 +76,13 @@ impl Begun {
         let mut stream = self.child.stderr.take().unwrap();
         stream.read_to_string(&mut err).unwrap();
         (out, err, code)
+    }
+}
+
+/// One that hears nothing ends, too, and so does what a failed test leaves.
+impl Drop for Begun {
+    fn drop(&mut self) {
+        signal("KILL", &self.all());
     }
 }
 

@@ -275,6 +275,8 @@ fn cleaning_up_works_in_a_project_that_belongs_to_another_user() {
             for place in ["", "outer/", "outer/inner/"] {
                 std::fs::write(project.join(place).join("built"), "").unwrap();
             }
+            // As a job may have changed it.
+            std::fs::write(project.join(".gitmodules"), "").unwrap();
             // A helper that did not bring the sources knows nothing of what git was told then.
             std::fs::remove_file(home.join(".gitconfig")).unwrap();
             let (work, prepared) = prepared(home, &job);
@@ -295,5 +297,31 @@ fn cleaning_up_works_in_a_project_that_belongs_to_another_user() {
             origin.forget();
             allow_files(home);
         }
+    }
+}
+
+#[test]
+fn what_git_was_told_goes_where_cleaning_up_fails_too() {
+    let origin = nested();
+    let home = origin.home();
+    for shell in shells() {
+        let job = origin.job(
+            0,
+            &[
+                ("FF_ENABLE_JOB_CLEANUP", "true"),
+                ("FF_GIT_URLS_WITHOUT_TOKENS", "true"),
+                ("GIT_CLEAN_FLAGS", "--nonsense"),
+            ],
+        );
+        let (_, project) = origin.bring(&shell, &origin.job(0, &[]));
+        let global = format!("{}.tmp/.glr.gconf", project.display());
+        std::fs::create_dir_all(format!("{}.tmp", project.display())).unwrap();
+        std::fs::write(&global, "[http]\nextraHeader = \"s3cret\"\n").unwrap();
+        let (work, prepared) = prepared(home, &job);
+        let script = steps::cleanup(&work, &prepared).script("m", PLAIN);
+        let out = feed(&shell, &script, home);
+        assert!(!out.status.success(), "{shell:?}");
+        assert!(!Path::new(&global).exists(), "{shell:?}");
+        origin.forget();
     }
 }
