@@ -282,7 +282,8 @@ impl Client {
             connected: !e.is_connect(),
             text: refusal::told(&e, url, &self.wire().tls).unwrap_or_else(|| {
                 format!(
-                    "cannot reach GitLab at {url}: {}; next: check url in config.toml, and that this machine gets there",
+                    "cannot reach GitLab at {url}: {}; next: check url in config.toml, and that this machine gets \
+                     there",
                     causes(&e.without_url())
                 )
             }),
